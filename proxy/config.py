@@ -1,0 +1,261 @@
+"""Every setting: its type, unit, default and reason; where values come from; what is allowed.
+
+`Config(...)` only holds values, `with_defaults()` fills in what is empty, `check()` says what is not allowed and
+`load()` does all of it from file, environment and flags. Nothing else in the package reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from proxy.errors import ConfigError
+from proxy.settings_types import (
+    Command,
+    Duration,
+    Networks,
+    OptionalDuration,
+    Quantity,
+    StringMap,
+    Switch,
+    format_value,
+    parse_listen,
+)
+from proxy.workspace import is_label
+
+ENV_PREFIX: Final = "NOTEBOOK_PROXY_"
+# Kubernetes injects these into every pod for a Service that is called notebook-proxy.
+_SERVICE_LINK: Final = re.compile(r"(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+
+_PROXY, _LIFE, _LOCAL, _KUBERNETES = "proxy", "life of a notebook server", "local backend", "Kubernetes backend"
+
+
+def _setting(default: Any, group: str, description: str) -> Any:
+    return Field(default=default, description=description, json_schema_extra={"group": group})
+
+
+class Config(BaseSettings):
+    """All settings. Immutable; takes values by keyword and reads nothing by itself (`load` does).
+
+    An empty string given to a setting that is not text means "the default". Values are converted where their text has
+    one meaning (`"4h"`), and a value that has none raises `ValueError`; ranges are judged by `check` alone.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX)
+
+    listen: str = _setting("127.0.0.1:8000", _PROXY, "address and port to serve on; port 0 takes a free one")
+    backend: Literal["auto", "local", "kubernetes"] = _setting(
+        "auto", _PROXY, "what runs notebook servers; `auto` is `kubernetes` inside a cluster and `local` elsewhere"
+    )
+    trusted_proxies: Annotated[Networks, NoDecode] = _setting(
+        (), _PROXY, "networks whose `X-Forwarded-*` headers are believed, separated by commas"
+    )
+    upstream_timeout: OptionalDuration = _setting(
+        timedelta(minutes=10),
+        _PROXY,
+        "how long a notebook server may take until it sends response headers, or `off`; a body may take for ever",
+    )
+    shutdown_grace: Duration = _setting(
+        timedelta(seconds=10), _PROXY, "how long requests in flight may take to finish after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _PROXY, "the least that is logged")
+
+    namespace: str = _setting("default", _LIFE, "namespace of every workspace")
+    ready_timeout: Duration = _setting(
+        timedelta(seconds=60), _LIFE, "how long one request waits for a start; the start goes on after it"
+    )
+    failed_ttl: Duration = _setting(
+        timedelta(minutes=10), _LIFE, "how long a start may go on without an answer before it counts as failed"
+    )
+    idle_ttl: Duration = _setting(
+        timedelta(hours=4), _LIFE, "how long a workspace may go unused before it is stopped"
+    )
+    reap_interval: Duration = _setting(timedelta(minutes=5), _LIFE, "how often the reaper looks for idle workspaces")
+    reaper: Switch = _setting(default=True, group=_LIFE, description="whether idle workspaces are stopped at all")
+    notebook_command: Annotated[Command, NoDecode] = _setting(
+        (),
+        _LIFE,
+        "command instead of JupyterLab's, a list or one shell-like string; `{port}`, `{base_url}`, `{token}`, `{root}` "
+        "and `{workspace_id}` are replaced literally",
+    )
+    ready_path: str = _setting("api", _LIFE, "path below the base URL that answers 200 when the server is ready")
+    extra_env_vars: Annotated[StringMap, NoDecode] = _setting(
+        {},
+        _LIFE,
+        "environment variables of the notebook server, as a mapping; values may contain `{workspace_id}` and "
+        "`{workspace_id_short}` (its first 8 characters)",
+    )
+
+    local_root: Path = _setting(Path("workspaces"), _LOCAL, "directory that holds one directory per workspace")
+    stop_grace: Duration = _setting(
+        timedelta(seconds=5), _LOCAL, "how long a notebook server may take to end after SIGTERM before SIGKILL"
+    )
+
+    image: str = _setting(
+        "quay.io/jupyter/minimal-notebook:latest", _KUBERNETES, "notebook image; pin it to a tag or digest of your own"
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = _setting(
+        "IfNotPresent", _KUBERNETES, "when the image is pulled"
+    )
+    cpu_request: Quantity = _setting("500m", _KUBERNETES, "CPU that is reserved")
+    cpu_limit: Quantity = _setting("2", _KUBERNETES, "CPU that may be used")
+    memory_request: Quantity = _setting("1Gi", _KUBERNETES, "memory that is reserved")
+    memory_limit: Quantity = _setting("4Gi", _KUBERNETES, "memory that may be used")
+    ephemeral_storage: Quantity = _setting("5Gi", _KUBERNETES, "scratch disk that may be used")
+    workspace_pvc_name: str = _setting(
+        "ws-{workspace_id}",
+        _KUBERNETES,
+        "name of a workspace's PersistentVolumeClaim, with `{workspace_id}` and `{workspace_id_short}`",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values by keyword only: constructing a Config reads neither environment nor files."""
+        return (init_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blank_is_default(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if value is not None and value != ""}
+
+    def with_defaults(self) -> Self:
+        """Return a copy in which empty and zero values are the defaults. Never raises; judges nothing."""
+        empty = {
+            name: info.get_default()
+            for name, info in type(self).model_fields.items()
+            if _is_empty(getattr(self, name)) and name != "upstream_timeout"
+        }
+        return self.model_copy(update=empty)
+
+    def check(self, sources: Mapping[str, str] | None = None) -> None:
+        """Judge what no type can: ranges and what does not go together.
+
+        Args:
+            sources: for each field that was set, where from; it is part of the message.
+
+        Raises:
+            ConfigError: one line that names the field, its source, and what is allowed.
+        """
+        for name, allowed in self._problems():
+            raise ConfigError(_complaint(name, getattr(self, name), (sources or {}).get(name), allowed))
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, timedelta) and value <= timedelta():
+                yield name, "a duration above zero"
+        try:
+            host, _ = parse_listen(self.listen)
+        except ValueError as error:
+            yield "listen", str(error)
+        else:
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                yield "listen", "a loopback address (127.0.0.1, [::1]) as long as there is no authentication"
+        if not is_label(self.namespace):
+            yield "namespace", "a DNS-1123 label of at most 63 characters"
+        if self.ready_path.startswith("/") or not re.fullmatch(r"[!-~]+", self.ready_path):
+            yield "ready_path", "a path relative to the base URL, such as `api`, without spaces"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of `listen`."""
+        return parse_listen(self.listen)
+
+
+def _is_empty(value: Any) -> bool:
+    return not isinstance(value, bool) and (not value or value in (Path(), "") or (isinstance(value, str) and not value.strip()))
+
+
+def _complaint(name: str, value: object, source: str | None, allowed: str) -> str:
+    return f"{name} = {format_value(value)!r} (from {source or 'the default'}): must be {allowed}"
+
+
+def load(flags: Mapping[str, str] | None = None, config_file: Path | None = None) -> Config:
+    """Return the settings that hold: defaults, then the file, then the environment, then flags; later wins.
+
+    Args:
+        flags: field name to text, as given on the command line; absent ones are left out.
+        config_file: a YAML mapping of field names (dashes or underscores) to values.
+
+    Raises:
+        ConfigError: in one line, which value is wrong, where it came from and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for origin, found in (
+        *([(str(config_file), _from_file(config_file))] if config_file else ()),
+        (None, EnvSettingsSource(Config, env_prefix=ENV_PREFIX, case_sensitive=False)()),
+        ("the command line", dict(flags or {})),
+    ):
+        for name, value in found.items():
+            values[name] = value
+            sources[name] = origin or ENV_PREFIX + name.upper()
+    try:
+        config = Config(**values).with_defaults()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        reason = first.get("ctx", {}).get("error") or first["msg"].removeprefix("Input should be ")
+        raise ConfigError(_complaint(name, values.get(name), sources.get(name), str(reason))) from None
+    config.check(sources)
+    return config
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"--config {path}: must be a mapping of settings to values, not {type(found).__name__}")
+    settings = {str(name).replace("-", "_"): value for name, value in found.items()}
+    for name in settings:
+        if name not in Config.model_fields:
+            raise ConfigError(f"--config {path}: there is no setting {name!r}{_suggestion(name)}")
+    return settings
+
+
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return one sentence for each `NOTEBOOK_PROXY_*` variable that is no setting: most often a typing error."""
+    found = []
+    for variable in sorted(environ):
+        name = variable.upper().removeprefix(ENV_PREFIX)
+        if variable.upper().startswith(ENV_PREFIX) and name.lower() not in Config.model_fields:
+            if not _SERVICE_LINK.fullmatch(name):
+                found.append(f"{variable} is set, but there is no such setting{_suggestion(name.lower())}")
+    return found
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name, Config.model_fields, n=1)
+    return f"; did you mean {close[0]!r}?" if close else "; `notebook-proxy settings` lists them"
+
+
+def settings_table() -> str:
+    """Return every setting as a Markdown table: flag, variable, default, meaning."""
+    rows = []
+    for name, info in Config.model_fields.items():
+        extra = info.json_schema_extra
+        group = extra["group"] if isinstance(extra, dict) else ""
+        default = format_value(info.get_default())
+        shown = f"`{default}`" if default else "none"
+        rows.append(f"| `{name}` | {shown} | {group} | {info.description} |")
+    return "\n".join(["| setting | default | of | meaning |", "| --- | --- | --- | --- |", *rows]) + "\n"

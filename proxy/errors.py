@@ -1,0 +1,167 @@
+"""Every exception of the product, and what each means to a client.
+
+One class per decision that a caller can take; the data is in attributes. `status` is the HTTP status, `code` the word
+for programs, `title` the headline for people; `str(error)` says what to do. Status codes are chosen here alone.
+"""
+
+from __future__ import annotations
+
+
+class ProxyError(Exception):
+    """The base of all: something that the proxy itself has to say."""
+
+    status = 500
+    code = "internal"
+    title = "Something went wrong in the proxy"
+    retry_after: int | None = None
+    """Seconds after which asking again is worthwhile; None where it is not."""
+
+
+class ConfigError(ProxyError):
+    """A setting is wrong: which one, where it came from and what is allowed."""
+
+    code = "config"
+    title = "A setting is wrong"
+
+
+class BadRequest(ProxyError):
+    """The request is refused for its form; nothing was started or sent."""
+
+    status = 400
+    title = "This request cannot be passed on"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class InvalidKey(ProxyError):
+    """The workspace id cannot name a workspace."""
+
+    status = 404
+    code = "invalid-workspace-id"
+    title = "There can be no such workspace"
+
+    def __init__(self, workspace_id: str, rule: str) -> None:
+        shown = workspace_id if len(workspace_id) <= 80 else workspace_id[:77] + "..."  # noqa: PLR2004
+        super().__init__(f"{shown!r} is not a workspace id: {rule}")
+        self.workspace_id = workspace_id
+
+
+class NotFound(ProxyError):
+    """Nothing is served at this path."""
+
+    status = 404
+    code = "not-found"
+    title = "There is nothing here"
+
+
+class MethodRefused(ProxyError):
+    """A method that a proxy for notebooks never passes on (CONNECT, TRACE)."""
+
+    status = 405
+    code = "method-not-allowed"
+    title = "This method is not allowed here"
+
+
+class CrossOrigin(ProxyError):
+    """Another site's page tries to act on a workspace."""
+
+    status = 403
+    code = "cross-origin"
+    title = "This request came from another site"
+
+
+class ShuttingDown(ProxyError):
+    """The proxy is stopping and starts nothing any more."""
+
+    status = 503
+    code = "shutting-down"
+    title = "The proxy is restarting"
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__("The proxy is shutting down and starts no notebook server; try again in a moment.")
+
+
+class StartTimeout(ProxyError):
+    """Not ready within `ready_timeout`; the start goes on, and a retry joins it."""
+
+    status = 504
+    code = "not-ready"
+    title = "The notebook server is still starting"
+    retry_after = 5
+
+    def __init__(self, workspace_id: str, seconds: float) -> None:
+        super().__init__(
+            f"Workspace {workspace_id!r} was not ready within {seconds:g} s. It goes on starting; try again."
+        )
+
+
+class StartFailed(ProxyError):
+    """The notebook server cannot become ready, or must not be tried again yet."""
+
+    status = 503
+    title = "The notebook server could not be started"
+
+    def __init__(self, code: str, message: str, *, detail: str = "", retry_after: int | None = None) -> None:
+        """Say why a start failed.
+
+        Args:
+            code: for programs, such as `exited` or `command-not-found`.
+            message: for people: what happened and what to do.
+            detail: the last lines of the notebook server's log, if there are any.
+            retry_after: seconds until the back-off allows another try.
+        """
+        super().__init__(message)
+        self.code = code
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class StopFailed(ProxyError):
+    """The backend could not stop the workspace; it may still be running."""
+
+    status = 503
+    code = "stop-failed"
+    title = "The notebook server could not be stopped"
+
+
+class UpstreamError(ProxyError):
+    """The notebook server was asked and gave no usable answer."""
+
+    status = 502
+    title = "The notebook server gave no usable answer"
+
+
+class UpstreamRefused(UpstreamError):
+    """No connection could be made: nothing was sent, and the notebook server is not where it was."""
+
+    code = "upstream-refused"
+
+
+class UpstreamClosed(UpstreamError):
+    """The notebook server closed the connection before it answered."""
+
+    code = "upstream-closed"
+
+
+class UpstreamGone(UpstreamClosed):
+    """A kept connection was closed under a request that must not be sent twice unasked: the client may, the proxy not."""
+
+    status = 503
+    code = "upstream-gone"
+    retry_after = 1
+
+
+class BadResponse(UpstreamError):
+    """The notebook server answered what is not HTTP, or not safe to pass on."""
+
+    code = "upstream-invalid"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The notebook server sent no response headers within `upstream_timeout`."""
+
+    status = 504
+    code = "upstream-timeout"
