@@ -46,9 +46,10 @@ class BackOffs:
         """Note a failure, set its `retry_after`, and return that: whole seconds until the next try is allowed."""
         past = self._records.pop(key, None)
         failures = past.failures + 1 if past else 1
-        seconds = min(FIRST * 2 ** min(failures - 1, 16), LIMIT)
-        error.retry_after = max(math.ceil(seconds), error.retry_after or 0)
-        self._records[key] = _Record(error, self._monotonic() + error.retry_after, failures)
+        seconds = max(FIRST * 2 ** min(failures - 1, 16), error.retry_after or 0)
+        error.retry_after = math.ceil(min(seconds, LIMIT))
+        kept = StartFailed(error.code, str(error), detail=error.detail)  # without the traceback, which holds requests
+        self._records[key] = _Record(kept, self._monotonic() + error.retry_after, failures)
         return error.retry_after
 
     def clear(self, key: Key) -> None:

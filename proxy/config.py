@@ -7,53 +7,59 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy.errors import ConfigError
+from proxy.settings_rules import problems
 from proxy.settings_types import (
     Command,
     Duration,
+    LogLevel,
     Networks,
     OptionalDuration,
     Quantity,
     StringMap,
     Switch,
+    Text,
     format_value,
     parse_listen,
+    read_yaml,
 )
-from proxy.workspace import is_label
 
 ENV_PREFIX: Final = "NOTEBOOK_PROXY_"
 # Kubernetes injects these into every pod for a Service that is called notebook-proxy.
-_SERVICE_LINK: Final = re.compile(r"(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+_SERVICE_LINK: Final = re.compile(r"SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?")
+_SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://.*")  # the value of NOTEBOOK_PROXY_PORT is then one
+
+_SHOWN_LENGTH: Final = 100
+_NONE_IS_OFF: Final = frozenset({"upstream_timeout"})
 
 _PROXY, _LIFE, _LOCAL, _KUBERNETES = "proxy", "life of a notebook server", "local backend", "Kubernetes backend"
 
 
-def _setting(default: Any, group: str, description: str) -> Any:
-    return Field(default=default, description=description, json_schema_extra={"group": group})
+def _setting(default: Any, group: str, description: str, *, is_private: bool = False) -> Any:
+    """Declare a setting. The value of a private one is shown nowhere: not in `repr`, not in a complaint."""
+    return Field(default=default, description=description, json_schema_extra={"group": group}, repr=not is_private)
 
 
 class Config(BaseSettings):
     """All settings. Immutable; takes values by keyword and reads nothing by itself (`load` does).
 
-    An empty string given to a setting that is not text means "the default". Values are converted where their text has
+    Blank text means "the default", as does None where None is not a value. Values are converted where their text has
     one meaning (`"4h"`), and a value that has none raises `ValueError`; ranges are judged by `check` alone.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX)
 
-    listen: str = _setting("127.0.0.1:8000", _PROXY, "address and port to serve on; port 0 takes a free one")
+    listen: Text = _setting("127.0.0.1:8000", _PROXY, "address and port to serve on; port 0 takes a free one")
     backend: Literal["auto", "local", "kubernetes"] = _setting(
         "auto", _PROXY, "what runs notebook servers; `auto` is `kubernetes` inside a cluster and `local` elsewhere"
     )
@@ -68,18 +74,16 @@ class Config(BaseSettings):
     shutdown_grace: Duration = _setting(
         timedelta(seconds=10), _PROXY, "how long requests in flight may take to finish after SIGTERM"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _PROXY, "the least that is logged")
+    log_level: LogLevel = _setting("info", _PROXY, "the least that is logged")
 
-    namespace: str = _setting("default", _LIFE, "namespace of every workspace")
+    namespace: Text = _setting("default", _LIFE, "namespace of every workspace")
     ready_timeout: Duration = _setting(
         timedelta(seconds=60), _LIFE, "how long one request waits for a start; the start goes on after it"
     )
     failed_ttl: Duration = _setting(
         timedelta(minutes=10), _LIFE, "how long a start may go on without an answer before it counts as failed"
     )
-    idle_ttl: Duration = _setting(
-        timedelta(hours=4), _LIFE, "how long a workspace may go unused before it is stopped"
-    )
+    idle_ttl: Duration = _setting(timedelta(hours=4), _LIFE, "how long a workspace may go unused before it is stopped")
     reap_interval: Duration = _setting(timedelta(minutes=5), _LIFE, "how often the reaper looks for idle workspaces")
     reaper: Switch = _setting(default=True, group=_LIFE, description="whether idle workspaces are stopped at all")
     notebook_command: Annotated[Command, NoDecode] = _setting(
@@ -88,12 +92,13 @@ class Config(BaseSettings):
         "command instead of JupyterLab's, a list or one shell-like string; `{port}`, `{base_url}`, `{token}`, `{root}` "
         "and `{workspace_id}` are replaced literally",
     )
-    ready_path: str = _setting("api", _LIFE, "path below the base URL that answers 200 when the server is ready")
+    ready_path: Text = _setting("api", _LIFE, "path below the base URL that answers 200 when the server is ready")
     extra_env_vars: Annotated[StringMap, NoDecode] = _setting(
         {},
         _LIFE,
         "environment variables of the notebook server, as a mapping; values may contain `{workspace_id}` and "
         "`{workspace_id_short}` (its first 8 characters)",
+        is_private=True,
     )
 
     local_root: Path = _setting(Path("workspaces"), _LOCAL, "directory that holds one directory per workspace")
@@ -101,7 +106,7 @@ class Config(BaseSettings):
         timedelta(seconds=5), _LOCAL, "how long a notebook server may take to end after SIGTERM before SIGKILL"
     )
 
-    image: str = _setting(
+    image: Text = _setting(
         "quay.io/jupyter/minimal-notebook:latest", _KUBERNETES, "notebook image; pin it to a tag or digest of your own"
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = _setting(
@@ -112,7 +117,7 @@ class Config(BaseSettings):
     memory_request: Quantity = _setting("1Gi", _KUBERNETES, "memory that is reserved")
     memory_limit: Quantity = _setting("4Gi", _KUBERNETES, "memory that may be used")
     ephemeral_storage: Quantity = _setting("5Gi", _KUBERNETES, "scratch disk that may be used")
-    workspace_pvc_name: str = _setting(
+    workspace_pvc_name: Text = _setting(
         "ws-{workspace_id}",
         _KUBERNETES,
         "name of a workspace's PersistentVolumeClaim, with `{workspace_id}` and `{workspace_id_short}`",
@@ -120,7 +125,11 @@ class Config(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take values by keyword only: constructing a Config reads neither environment nor files."""
         return (init_settings,)
@@ -130,19 +139,16 @@ class Config(BaseSettings):
     def _blank_is_default(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {name: value for name, value in values.items() if value is not None and value != ""}
+        return {name: value for name, value in values.items() if not _is_blank(name, value)}
 
     def with_defaults(self) -> Self:
         """Return a copy in which empty and zero values are the defaults. Never raises; judges nothing."""
-        empty = {
-            name: info.get_default()
-            for name, info in type(self).model_fields.items()
-            if _is_empty(getattr(self, name)) and name != "upstream_timeout"
-        }
+        fields = type(self).model_fields
+        empty = {name: info.get_default() for name, info in fields.items() if _is_empty(name, getattr(self, name))}
         return self.model_copy(update=empty)
 
     def check(self, sources: Mapping[str, str] | None = None) -> None:
-        """Judge what no type can: ranges and what does not go together.
+        """Judge what no type can: ranges, forms, and values that came here past the types.
 
         Args:
             sources: for each field that was set, where from; it is part of the message.
@@ -150,25 +156,10 @@ class Config(BaseSettings):
         Raises:
             ConfigError: one line that names the field, its source, and what is allowed.
         """
-        for name, allowed in self._problems():
-            raise ConfigError(_complaint(name, getattr(self, name), (sources or {}).get(name), allowed))
-
-    def _problems(self) -> Iterator[tuple[str, str]]:
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, timedelta) and value <= timedelta():
-                yield name, "a duration above zero"
-        try:
-            host, _ = parse_listen(self.listen)
-        except ValueError as error:
-            yield "listen", str(error)
-        else:
-            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-                yield "listen", "a loopback address (127.0.0.1, [::1]) as long as there is no authentication"
-        if not is_label(self.namespace):
-            yield "namespace", "a DNS-1123 label of at most 63 characters"
-        if self.ready_path.startswith("/") or not re.fullmatch(r"[!-~]+", self.ready_path):
-            yield "ready_path", "a path relative to the base URL, such as `api`, without spaces"
+        held = {name: getattr(self, name) for name in type(self).model_fields}
+        typed = dict(_validated(held, sources or {}))
+        for name, allowed in problems(typed):
+            raise ConfigError(_complaint(name, typed[name], sources or {}, allowed))
 
     @property
     def address(self) -> tuple[str, int]:
@@ -176,12 +167,41 @@ class Config(BaseSettings):
         return parse_listen(self.listen)
 
 
-def _is_empty(value: Any) -> bool:
-    return not isinstance(value, bool) and (not value or value in (Path(), "") or (isinstance(value, str) and not value.strip()))
+def _is_blank(name: str, value: Any) -> bool:
+    if value is None:
+        return name not in _NONE_IS_OFF
+    return isinstance(value, str) and not value.strip()
 
 
-def _complaint(name: str, value: object, source: str | None, allowed: str) -> str:
-    return f"{name} = {format_value(value)!r} (from {source or 'the default'}): must be {allowed}"
+def _is_empty(name: str, value: Any) -> bool:
+    # Path() is ".", which is a place. A switch that is off is not empty. Other types than these come past validation.
+    return _is_blank(name, value) or (isinstance(value, timedelta | tuple | Mapping | int | float) and _is_zero(value))
+
+
+def _is_zero(value: Any) -> bool:
+    return not isinstance(value, bool) and not value
+
+
+def _complaint(name: str, value: object, sources: Mapping[str, str], allowed: str) -> str:
+    info = Config.model_fields.get(name)
+    text = repr(format_value(value))
+    if len(text) > _SHOWN_LENGTH:
+        text = text[:_SHOWN_LENGTH] + "..."
+    shown = f" = {text}" if info is None or info.repr else ""
+    return f"{name}{shown} (from {sources.get(name, 'the default')}): must be {allowed}"
+
+
+def _validated(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
+    """Return a Config of these values, or raise ConfigError about the first that is not of its type."""
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        allowed = first.get("ctx", {}).get("error") or first["msg"].removeprefix("Input should be ")
+        if first["type"] == "extra_forbidden":
+            allowed = f"left out: there is no such setting{_suggestion(name)}"
+        raise ConfigError(_complaint(name, values.get(name), sources, str(allowed))) from None
 
 
 def load(flags: Mapping[str, str] | None = None, config_file: Path | None = None) -> Config:
@@ -204,25 +224,19 @@ def load(flags: Mapping[str, str] | None = None, config_file: Path | None = None
         for name, value in found.items():
             values[name] = value
             sources[name] = origin or ENV_PREFIX + name.upper()
-    try:
-        config = Config(**values).with_defaults()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        reason = first.get("ctx", {}).get("error") or first["msg"].removeprefix("Input should be ")
-        raise ConfigError(_complaint(name, values.get(name), sources.get(name), str(reason))) from None
+    config = _validated(values, sources).with_defaults()
     config.check(sources)
     return config
 
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from error
-    if found is None:
+    except ValueError as error:
+        raise ConfigError(f"--config {path}: not YAML: {error}") from error
+    if not found:
         return {}
     if not isinstance(found, dict):
         raise ConfigError(f"--config {path}: must be a mapping of settings to values, not {type(found).__name__}")
@@ -236,11 +250,12 @@ def _from_file(path: Path) -> dict[str, Any]:
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Return one sentence for each `NOTEBOOK_PROXY_*` variable that is no setting: most often a typing error."""
     found = []
-    for variable in sorted(environ):
+    for variable, value in sorted(environ.items()):
         name = variable.upper().removeprefix(ENV_PREFIX)
-        if variable.upper().startswith(ENV_PREFIX) and name.lower() not in Config.model_fields:
-            if not _SERVICE_LINK.fullmatch(name):
-                found.append(f"{variable} is set, but there is no such setting{_suggestion(name.lower())}")
+        if not variable.upper().startswith(ENV_PREFIX) or name.lower() in Config.model_fields:
+            continue
+        if not _SERVICE_LINK.fullmatch(name) and not (name == "PORT" and _SERVICE_URL.fullmatch(value)):
+            found.append(f"{variable} is set, but there is no such setting{_suggestion(name.lower())}")
     return found
 
 
@@ -250,7 +265,7 @@ def _suggestion(name: str) -> str:
 
 
 def settings_table() -> str:
-    """Return every setting as a Markdown table: flag, variable, default, meaning."""
+    """Return every setting as a Markdown table: name, default, what it is of, meaning."""
     rows = []
     for name, info in Config.model_fields.items():
         extra = info.json_schema_extra

@@ -15,6 +15,8 @@ class ProxyError(Exception):
     title = "Something went wrong in the proxy"
     retry_after: int | None = None
     """Seconds after which asking again is worthwhile; None where it is not."""
+    detail: str = ""
+    """More for people, such as the last lines of a log."""
 
 
 class ConfigError(ProxyError):
@@ -140,6 +142,14 @@ class UpstreamRefused(UpstreamError):
     code = "upstream-refused"
 
 
+class UpstreamUnreachable(UpstreamError):
+    """This process cannot make connections just now; the notebook server may be well."""
+
+    status = 503
+    code = "upstream-unreachable"
+    retry_after = 5
+
+
 class UpstreamClosed(UpstreamError):
     """The notebook server closed the connection before it answered."""
 
@@ -147,7 +157,7 @@ class UpstreamClosed(UpstreamError):
 
 
 class UpstreamGone(UpstreamClosed):
-    """A kept connection was closed under a request that must not be sent twice unasked: the client may, the proxy not."""
+    """A kept connection was closed under a request that the proxy must not send twice unasked."""
 
     status = 503
     code = "upstream-gone"

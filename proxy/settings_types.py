@@ -6,41 +6,52 @@ Pure. Each parser takes text or a value that is already right, and raises `Value
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import shlex
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import yaml
 from pydantic import BeforeValidator
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)([dhms])")
+_DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[dhms])+")
+_DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms])")
 _DURATION_RULE: Final = "a duration such as 4h, 5m, 90s or a number of seconds"
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_MAX_NUMBER_LENGTH: Final = 30  # more digits than any timedelta has; Python refuses to read 4,301
+_ZERO_QUANTITY: Final = re.compile(r"0+(?:\.0*)?[A-Za-z]*")
+_BRACKETED: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 MAX_PORT: Final = 65_535
 
 
 def parse_duration(value: Any) -> timedelta:
-    """Read `4h`, `5m`, `90s`, `1h30m` or a number of seconds.
+    """Read `4h`, `5m`, `90s`, `1h30m` or a number of seconds; exact to the microsecond.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none of these, or more than a `timedelta` holds.
     """
     if isinstance(value, timedelta):
         return value
+    text = value.strip() if isinstance(value, str) else ""
     try:
-        if isinstance(value, str) and _DURATION.fullmatch(value.strip()):
-            parts = _DURATION_PART.findall(value)
-            return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return timedelta(seconds=float(value))
-    except (ValueError, OverflowError):
+        if len(text) <= _MAX_NUMBER_LENGTH and _DURATION.fullmatch(text):
+            return _seconds(sum(Decimal(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text)))
+        if len(text) <= _MAX_NUMBER_LENGTH and _NUMBER.fullmatch(text):
+            return _seconds(Decimal(text))
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return timedelta(seconds=value)
+    except (ValueError, OverflowError):  # nan, infinity, too large
         pass
     raise ValueError(_DURATION_RULE)
+
+
+def _seconds(seconds: Decimal | int) -> timedelta:
+    return timedelta(microseconds=int(seconds * 1_000_000))
 
 
 def _parse_optional_duration(value: Any) -> timedelta | None:
@@ -67,34 +78,74 @@ def _parse_command(value: Any) -> tuple[str, ...]:
             return tuple(shlex.split(value))
         except ValueError as error:
             raise ValueError(f"a list, or one shell-like string ({error})") from None
-    if isinstance(value, list | tuple) and all(isinstance(word, str | int | float) for word in value):
+    if isinstance(value, list | tuple) and all(_is_scalar(word) for word in value):
         return tuple(str(word) for word in value)
     raise ValueError("a list of words, or one shell-like string")
 
 
 def _parse_networks(value: Any) -> tuple[IPv4Network | IPv6Network, ...]:
+    rule = "networks such as 10.0.0.0/8, separated by commas"
     words = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(
+        isinstance(word, str | IPv4Network | IPv6Network) for word in words
+    ):
+        raise ValueError(rule)
     try:
         return tuple(ipaddress.ip_network(word) for word in words)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"networks such as 10.0.0.0/8, separated by commas ({error})") from None
+    except ValueError as error:
+        raise ValueError(f"{rule} ({error})") from None
 
 
 def _parse_string_map(value: Any) -> dict[str, str]:
+    rule = 'a mapping of names to text, such as {"NAME": "text"}'
     if isinstance(value, str):
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
-            value = None
-    if isinstance(value, Mapping) and all(not isinstance(item, Mapping | list) for item in value.values()):
-        return {str(name): _yaml_text(item) for name, item in value.items()}
-    raise ValueError('a mapping of names to text, such as {"NAME": "text"}')
+            value = read_yaml(value)
+        except ValueError:
+            raise ValueError(rule) from None
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ValueError(rule)
+    if not all(_is_scalar(item) for item in value.values()):
+        raise ValueError(rule)
+    return {name: str(item) for name, item in value.items()}
 
 
-def _yaml_text(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _parse_quantity(value: Any) -> str:
+    """Return a Kubernetes quantity as text; one of zero is empty, and so means the default."""
+    if not _is_scalar(value):
+        raise ValueError("a quantity such as 500m, 2 or 4Gi")
+    text = str(value).strip()
+    return "" if _ZERO_QUANTITY.fullmatch(text) else text
+
+
+def _parse_text(value: Any) -> Any:
+    return str(value) if _is_scalar(value) else value
+
+
+def _parse_word(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _is_scalar(value: object) -> bool:
+    """Tell whether there is one way to write it as text. Of a switch there is none: `on`, `true`, `True`?"""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def read_yaml(text: str) -> Any:
+    """Return YAML as mappings, lists and text. Every scalar stays the text it is, as in the environment.
+
+    So `off`, `010`, `1:30` and `2026-01-01` mean here what they mean everywhere else, and not what YAML 1.1 makes of
+    them.
+
+    Raises:
+        ValueError: in one line, where it is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes text, lists and mappings only
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def parse_listen(value: str) -> tuple[str, int]:
@@ -104,20 +155,21 @@ def parse_listen(value: str) -> tuple[str, int]:
         ValueError: it has another form, or the host is neither an IP address nor `localhost`.
     """
     host, _, port = value.strip().rpartition(":") if ":" in value else ("127.0.0.1", "", value.strip())
-    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"  # noqa: S104 - what a missing host means everywhere
     rule = "an IP address (or localhost) and a port, such as 127.0.0.1:8000 or [::1]:8000"
+    bracketed = _BRACKETED.fullmatch(host)
+    host = bracketed[1] if bracketed else host.lower() or "0.0.0.0"  # noqa: S104 - what no host means everywhere
+    if bool(bracketed) != (":" in host) or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > MAX_PORT:
+        raise ValueError(rule)
     try:
         if host != "localhost":
             ipaddress.ip_address(host)
     except ValueError:
         raise ValueError(rule) from None
-    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > MAX_PORT:
-        raise ValueError(rule)
     return host, int(port)
 
 
 def format_value(value: object) -> str:
-    """Return a value as a person would write it in a setting."""
+    """Return a value as a person would write it in a setting: reading it gives the same value again."""
     match value:
         case timedelta():
             return _format_duration(value)
@@ -126,21 +178,22 @@ def format_value(value: object) -> str:
         case bool():
             return "on" if value else "off"
         case tuple():
-            return ",".join(str(item) for item in value)
+            is_command = all(isinstance(item, str) for item in value)
+            return shlex.join(value) if is_command else ",".join(str(item) for item in value)
         case Mapping():
-            return ",".join(f"{name}={item}" for name, item in value.items())
-        case Path():
-            return str(value)
+            return json.dumps(dict(value), ensure_ascii=False, default=str) if value else ""
         case _:
             return str(value)
 
 
 def _format_duration(value: timedelta) -> str:
-    seconds = value.total_seconds()
+    whole, rest = divmod(value // timedelta(microseconds=1), 1_000_000)
+    if rest:  # exact, and never in the form 1e-06
+        return f"{whole + Decimal(rest).scaleb(-6):f}".rstrip("0") + "s"
     for unit, size in _UNITS.items():
-        if seconds >= size and seconds % size == 0:
-            return f"{int(seconds // size)}{unit}"
-    return f"{seconds:g}s"
+        if whole >= size and whole % size == 0:
+            return f"{whole // size}{unit}"
+    return f"{whole}s"
 
 
 Duration: TypeAlias = Annotated[timedelta, BeforeValidator(parse_duration)]
@@ -149,4 +202,6 @@ Switch: TypeAlias = Annotated[bool, BeforeValidator(_parse_switch)]
 Command: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_parse_command)]
 Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
 StringMap: TypeAlias = Annotated[dict[str, str], BeforeValidator(_parse_string_map)]
-Quantity: TypeAlias = Annotated[str, BeforeValidator(str)]
+Text: TypeAlias = Annotated[str, BeforeValidator(_parse_text)]
+Quantity: TypeAlias = Annotated[str, BeforeValidator(_parse_quantity)]
+LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_parse_word)]

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from proxy.backoff import BackOffs
 from proxy.clock import Clock, SystemClock
@@ -19,10 +19,14 @@ from proxy.errors import ProxyError, ShuttingDown, StartFailed, StartTimeout, St
 from proxy.workspace import Event, Handle, Key, Phase, transition
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
     from proxy.backends import Backend
     from proxy.config import Config
 
 _REAP_CONCURRENCY: Final = 20
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True, eq=False)
@@ -66,8 +70,9 @@ class Supervisor:
         self._reaper = config.reaper
         self._tracked: dict[Key, _Tracked] = {}
         self._back_offs = BackOffs(self._monotonic)
+        self._tasks: set[asyncio.Task[None]] = set()  # every start and stop that has not ended
         self._closing = False
-        backend.listen(self._on_lost)
+        backend.listen(self.lost)
 
     # What a request needs -------------------------------------------------------------------------------------------
 
@@ -113,19 +118,23 @@ class Supervisor:
         """Return a snapshot of the workspaces that are starting, running or stopping."""
         return list(self._tracked)
 
+    def phases(self) -> dict[Key, Phase]:
+        """Return a snapshot of the workspaces that are starting, running or stopping."""
+        return {key: tracked.phase for key, tracked in self._tracked.items()}
+
     def lost(self, key: Key, handle: Handle, reason: str) -> None:
         """Drop a handle that is worth nothing any more: it refused a connection, or its server ended.
 
         Nothing happens if the workspace has another handle by now, so that news which comes late hurts nobody.
         """
         tracked = self._tracked.get(key)
-        if tracked is None or tracked.phase is not Phase.RUNNING or tracked.handle is not handle:
+        if tracked is None or tracked.handle is not handle:
             return
-        tracked.move(Event.LOST)
-        del self._tracked[key]
-        self._log.warning("workspace lost: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
-
-    _on_lost = lost
+        tracked.handle = None  # so that a stop which fails does not bring it back
+        if tracked.phase is Phase.RUNNING:
+            tracked.move(Event.LOST)
+            del self._tracked[key]
+            self._log.warning("workspace lost: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
 
     async def stop(self, key: Key) -> None:
         """Stop the workspace and return when it is gone; already gone is success. Files stay.
@@ -142,11 +151,16 @@ class Supervisor:
         tracked = self._tracked.get(key)
         if tracked is None or tracked.phase is not Phase.STOPPING:
             tracked = self._begin_stop(key, "asked to")
-        assert tracked.task is not None  # STOPPING has a task
-        await asyncio.wait((tracked.task,))
-        if tracked.task.cancelled():
+        task = tracked.task  # ours; by the time it ends, the workspace may have another
+        assert task is not None  # STOPPING has a task
+        await asyncio.wait((task,))
+        if task.cancelled():
             raise ShuttingDown
-        tracked.task.result()
+        task.result()
+
+    def refuse_starts(self) -> None:
+        """Start nothing any more: who asks for what does not run gets `ShuttingDown`. What runs is still served."""
+        self._closing = True
 
     async def close(self) -> None:
         """Start nothing any more, and end the starts and stops in flight. Notebook servers go on running.
@@ -154,13 +168,13 @@ class Supervisor:
         Those who wait for a start get `ShuttingDown`. Called again, it does nothing.
         """
         self._closing = True
-        tasks = [tracked.task for tracked in self._tracked.values() if tracked.task is not None]
         for tracked in self._tracked.values():
             if tracked.phase is Phase.STARTING:
                 _fail(tracked.outcome, ShuttingDown())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in self._tasks:
+            if not task.cancelling():  # a start that a stop has cancelled clears up in peace
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # Starting -------------------------------------------------------------------------------------------------------
 
@@ -186,12 +200,18 @@ class Supervisor:
                 continue  # it is stopped, or could not be: look again
             raise StartTimeout(key.workspace_id, self._ready_timeout)
 
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     def _begin_start(self, key: Key) -> _Tracked:
         tracked = _Tracked(key, touched=self._monotonic())
         tracked.move(Event.WAKE)
         tracked.outcome = asyncio.get_running_loop().create_future()
         self._tracked[key] = tracked
-        tracked.task = asyncio.create_task(self._start(tracked), name=f"start {key.workspace_id}")
+        tracked.task = self._spawn(self._start(tracked), f"start {key.workspace_id}")
         return tracked
 
     async def _start(self, tracked: _Tracked) -> None:
@@ -200,7 +220,7 @@ class Supervisor:
         self._log.info("workspace starting: id=%s namespace=%s", key.workspace_id, key.namespace)
         error: ProxyError
         try:
-            handle = await self._backend.start(key)
+            handle = await _unless_cut_off(self._backend.start(key))
         except StartFailed as failed:
             error = failed
         except Exception as defect:  # noqa: BLE001 - the top of a task
@@ -253,8 +273,9 @@ class Supervisor:
         starting = tracked.task
         tracked.move(Event.STOP)
         _fail(tracked.outcome, StartFailed("stopped", "It was stopped while it was starting.", retry_after=1))
-        tracked.task = asyncio.create_task(self._stop(tracked, starting, reason), name=f"stop {key.workspace_id}")
-        tracked.task.add_done_callback(_retrieve)
+        tracked.task = self._spawn(self._stop(tracked, starting, reason), f"stop {key.workspace_id}")
+        # Its failure is logged where it happens; the callers may be gone.
+        tracked.task.add_done_callback(lambda task: None if task.cancelled() else task.exception())
         return tracked
 
     async def _stop(self, tracked: _Tracked, starting: asyncio.Task[None] | None, reason: str) -> None:
@@ -263,7 +284,7 @@ class Supervisor:
             starting.cancel()
             await asyncio.wait((starting,))
         try:
-            await self._backend.stop(key)
+            await _unless_cut_off(self._backend.stop(key))
         except Exception as error:
             self._stuck(tracked)
             self._log.exception("workspace could not be stopped: id=%s namespace=%s", key.workspace_id, key.namespace)
@@ -327,7 +348,12 @@ def _fail(outcome: asyncio.Future[Handle] | None, error: ProxyError) -> None:
         outcome.exception()  # retrieved: asyncio does not report it as forgotten
 
 
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Mark a stop's failure as seen: it is logged where it happens, and its caller may have been cancelled."""
-    if not task.cancelled():
-        task.exception()
+async def _unless_cut_off(work: Coroutine[Any, Any, _T]) -> _T:
+    """Make an error of a cancellation that nobody here asked for, which would leave a start or stop without an end."""
+    try:
+        return await work
+    except asyncio.CancelledError as cut_off:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("cancelled from within") from cut_off

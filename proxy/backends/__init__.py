@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from proxy.workspace import Handle, Key
 
-Listener: "TypeAlias" = "Callable[[Key, Handle, str], None]"
+Listener: TypeAlias = "Callable[[Key, Handle, str], None]"
 """Called in the event loop, without awaiting: the server behind this handle ended by itself, for this reason."""
 
 

@@ -1,0 +1,185 @@
+"""The composition root: builds every part from the settings, connects them, and takes them down in order.
+
+Owns nothing but their order: the backend before the supervisor, the supervisor before the server; and back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Final, Self
+
+from proxy.backends.local import LocalBackend
+from proxy.errors import ConfigError
+from proxy.gateway import Gateway
+from proxy.relay.downstream import ClientServer
+from proxy.relay.upstream import Pool, find_half_open_peers
+from proxy.relay.websocket import CLOSE_PATIENCE, WebsocketRelay
+from proxy.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from typing import Any
+
+    from proxy.backends import Backend
+    from proxy.config import Config
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG: Final = 1024
+
+
+class App:
+    """Everything that serves, built from the settings. Use as `async with App(config) as app`.
+
+    Leaving it ends in order: no new connections and starts, requests in flight finish within `shutdown_grace`,
+    websockets are closed with 1012, the backend is closed.
+
+    Raises:
+        OSError: the address cannot be bound.
+        ConfigError: the backend cannot be used here.
+    """
+
+    def __init__(self, config: Config, backend: Backend | None = None) -> None:
+        self.config = config
+        self.backend = backend or make_backend(config)
+        self.supervisor = Supervisor(self.backend, config)
+        self.hurry = asyncio.Event()
+        """Set it to cut the grace of a shutdown short."""
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.backend.close)
+            stack.push_async_callback(self.supervisor.close)
+            timeout = self.config.upstream_timeout
+            pool = Pool(timeout.total_seconds() if timeout else None)
+            stack.callback(pool.close)
+            self.websockets = WebsocketRelay(pool)
+            self.gateway = Gateway(
+                self.supervisor,
+                pool,
+                self.websockets,
+                namespace=self.config.namespace,
+                trusted_proxies=self.config.trusted_proxies,
+            )
+            await stack.enter_async_context(_background(self.supervisor.run_reaper(), "reaper"))
+            server = ClientServer(self.gateway.handle)
+            stack.push_async_callback(self._end_connections, server)
+            self._listener = await asyncio.get_running_loop().create_server(
+                server, sock=_bind(*self.config.address), backlog=_BACKLOG
+            )
+            stack.callback(self._listener.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self._listener.sockets[0].getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def _end_connections(self, server: ClientServer) -> None:
+        """Let requests finish, close websockets, then end what is left. Nothing is accepted any more."""
+        self.supervisor.refuse_starts()
+        self.websockets.close_all()
+        grace = asyncio.create_task(self.gateway.drain(self.config.shutdown_grace.total_seconds()))
+        hurry = asyncio.create_task(self.hurry.wait())
+        try:
+            await asyncio.wait((grace, hurry), return_when=asyncio.FIRST_COMPLETED)
+            if not (grace.done() and grace.result()):
+                logger.warning("requests cut off: in_flight=%d", self.gateway.in_flight)
+        finally:
+            for task in (grace, hurry):
+                task.cancel()
+        server.pre_shutdown()
+        await server.shutdown(CLOSE_PATIENCE)
+
+
+def make_backend(config: Config) -> Backend:
+    """Return the backend that the settings ask for.
+
+    Raises:
+        ConfigError: it cannot be used here.
+    """
+    name = config.backend
+    if name == "auto":
+        name = "kubernetes" if os.environ.get("KUBERNETES_SERVICE_HOST") else "local"
+    if name == "kubernetes":
+        raise ConfigError("backend = 'kubernetes' is not there yet in this version; use backend = 'local'")
+    return LocalBackend(
+        config.local_root,
+        command=config.notebook_command,
+        ready_path=config.ready_path,
+        extra_env_vars=config.extra_env_vars,
+        failed_ttl=config.failed_ttl,
+        stop_grace=config.stop_grace,
+    )
+
+
+async def serve(config: Config, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then shut down in order; a second signal cuts the grace short.
+
+    Args:
+        config: checked settings.
+        announce: called with the base URL once it listens.
+
+    Raises:
+        OSError: the address cannot be bound.
+        ConfigError: the backend cannot be used here.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    app = App(config)
+
+    def on_signal(name: str) -> None:
+        if stop.is_set():
+            app.hurry.set()
+        else:
+            logger.info("shutting down: signal=%s grace=%gs", name, config.shutdown_grace.total_seconds())
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number.name)
+    try:
+        async with app:
+            announce(app.url)
+            await stop.wait()
+        logger.info("stopped")
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@contextlib.asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Run a task as long as the context lasts; it is awaited at the end, and its failure raised."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket, not yet listening, whose connections find half-open peers."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        find_half_open_peers(sock)
+        sock.bind(("127.0.0.1" if host == "localhost" else host, port))
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,353 @@
+"""Run each workspace's notebook server as a process on this machine.
+
+Owns the processes, each under a guard (see `guard`), and their ports, directories and logs. No process outlives the
+proxy, however it ends; files stay. A port is held, bound but not listening, for as long as its server lives, so that
+nobody else can take it. The token is in the environment and the handle, never in argv (unless `notebook_command` asks
+for it) and never in a log line.
+Knows nothing of who asks for a server, or why one is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib.util
+import logging
+import os
+import re
+import secrets
+import socket
+import stat
+import sys
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from yarl import URL
+
+from proxy.backends import guard
+from proxy.backends.probe import OK, Sleep, probe, until_answering
+from proxy.config import ENV_PREFIX
+from proxy.errors import StartFailed, StopFailed
+from proxy.target import PREFIX
+from proxy.workspace import Handle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from proxy.backends import Listener
+    from proxy.workspace import Key
+
+LOG_NAME: Final = ".notebook.log"  # hidden: Jupyter does not list it
+_MAX_LOG_BYTES: Final = 8 * 1024 * 1024
+_TAIL_BYTES, _TAIL_LINES = 8 * 1024, 20
+_STILL_THERE_SECONDS: Final = 3.0
+"""For a server that answered before: to replace one that is merely busy would cost its kernels."""
+_GUARD_SECONDS: Final = 5.0
+"""What the guard may take beyond the grace."""
+_FORCE_SWEEPS, _SWEEP_SECONDS = 40, 0.05
+_JUPYTER: Final = (
+    sys.executable,
+    "-P",  # else a `random.py` in the workspace would be imported in place of Python's own
+    "-m",
+    "jupyterlab",
+    "--no-browser",
+    "--ServerApp.ip=127.0.0.1",
+    "--ServerApp.port={port}",
+    "--ServerApp.port_retries=0",
+    "--ServerApp.base_url={base_url}",
+    "--ServerApp.root_dir={root}",
+    "--ServerApp.allow_remote_access=True",  # requests carry the browser's Host
+    "--ServerApp.trust_xheaders=True",
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a server ended: for programs, for people, and the last lines of its log."""
+
+    code: str
+    reason: str
+    detail: str
+
+
+class _Log:
+    """A workspace's log: bounded at each start, and read from where this start began."""
+
+    def __init__(self, path: Path) -> None:
+        # What lies there may be a notebook's work: follow no link, and do not wait for a pipe's reader.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._file = open(path, "r+b", buffering=0, opener=lambda name, _: os.open(name, flags, 0o600))  # noqa: SIM115
+        self.close = self._file.close
+        self.fileno = self._file.fileno
+        found = os.fstat(self.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            self.close()
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if found.st_size > _MAX_LOG_BYTES:
+            self._file.truncate(0)
+        self._start = min(found.st_size, os.fstat(self.fileno()).st_size)
+
+    def tail(self) -> str:
+        """Return the last lines that were written since."""
+        size = os.fstat(self.fileno()).st_size
+        start = max(self._start, size - _TAIL_BYTES)
+        text = os.pread(self.fileno(), max(size - start, 0), start).decode(errors="replace")
+        return "\n".join(text.splitlines()[-_TAIL_LINES:])
+
+
+class _Server:
+    """One start of one workspace: the guarded process, and what is held for it."""
+
+    task: asyncio.Task[_End]
+
+    def __init__(self, key: Key, root: Path, ready_path: str) -> None:
+        """Make the directory and reserve what a server needs.
+
+        Raises:
+            OSError: the directory or its log cannot be used, or there is no port or descriptor left.
+        """
+        self.key = key
+        self.root = root
+        self.base_url = f"{PREFIX}{key.workspace_id}/"
+        self.target = self.base_url + ready_path
+        self.token = secrets.token_hex(32)
+        self.is_ready = False
+        self.is_stopping = False
+        self.pid: int | None = None
+        with ExitStack() as held:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._log = held.enter_context(closing(_Log(root / LOG_NAME)))
+            port = held.enter_context(socket.socket())
+            port.bind(("127.0.0.1", 0))
+            # Only now: a free port is chosen without it, and the server, which sets it too, can share this one.
+            port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.port: int = port.getsockname()[1]
+            read, write = os.pipe()
+            self._lifeline = held.enter_context(os.fdopen(write, "wb", buffering=0))
+            self._guard_input = held.enter_context(os.fdopen(read, "rb", buffering=0))
+            self._held = held.pop_all()
+        self.handle = Handle(URL(f"http://127.0.0.1:{self.port}"), {"Authorization": f"token {self.token}"})
+
+    async def run(self, command: list[str], environ: Mapping[str, str], grace_seconds: float) -> _End:
+        """Run the guarded command until nothing of it is left, and say how it ended."""
+        log = self._log.fileno()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *guard.guarded(command, grace_seconds),
+                stdin=self._guard_input.fileno(),
+                stdout=log,
+                stderr=log,
+                cwd=self.root,
+                env=dict(environ),
+                start_new_session=True,  # Ctrl-C in the proxy's terminal is the proxy's alone
+            )
+        except (OSError, ValueError) as error:  # ValueError: a NUL or "=" where there can be none
+            return _End("cannot-run", str(error), "")
+        self._guard_input.close()
+        self.pid = process.pid
+        status = await process.wait()
+        return _End(*guard.describe(status), self.tail())
+
+    def tail(self) -> str:
+        """Return the last lines of this start's log, without the token."""
+        return self._log.tail().replace(self.token, "***")
+
+    def let_go(self) -> None:
+        """Make the guard end everything: this was the only other end of its standard input."""
+        self._lifeline.close()
+
+    def release(self) -> None:
+        """Give back everything that is held; the guard, if it still runs, ends everything."""
+        self._held.close()
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    """Replace `{name}` literally, in one pass: what is put in is not looked at again."""
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), text)
+
+
+class LocalBackend:
+    """The backend for one machine without a cluster; see `proxy.backends.Backend` for what its methods promise.
+
+    Args:
+        root: holds one directory per workspace, made when needed.
+        command: instead of JupyterLab's. `{port}`, `{base_url}`, `{token}`, `{root}` and `{workspace_id}` are replaced;
+            no shell. It must listen with SO_REUSEADDR, as servers do.
+        ready_path: below the base URL; answers 200 when the server is ready.
+        extra_env_vars: `{workspace_id}` and `{workspace_id_short}` in values are replaced.
+        failed_ttl: after so long without an answer a start has failed.
+        stop_grace: between SIGTERM and SIGKILL.
+        environ: what servers inherit, but for the proxy's own settings.
+        sleep: waits between two probes.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        command: tuple[str, ...] = (),
+        ready_path: str = "api",
+        extra_env_vars: Mapping[str, str] | None = None,
+        failed_ttl: timedelta,
+        stop_grace: timedelta,
+        environ: Mapping[str, str] = os.environ,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._root = Path(root).absolute()
+        self._command = command
+        self._ready_path = ready_path
+        self._extra_env_vars = dict(extra_env_vars or {})
+        self._failed_ttl = failed_ttl
+        self._grace_seconds = stop_grace.total_seconds()
+        self._environ = {k: v for k, v in environ.items() if not k.upper().startswith(ENV_PREFIX)}
+        self._sleep = sleep
+        self._listener: Listener | None = None
+        self._servers: dict[Key, _Server] = {}
+
+    def listen(self, listener: Listener) -> None:
+        """Name the one who is told when a notebook server ends by itself."""
+        self._listener = listener
+
+    async def start(self, key: Key) -> Handle:
+        """Return the handle of a notebook server that answers; one that runs but no longer answers is replaced.
+
+        Raises:
+            InvalidKey: the id is not a DNS-1123 label.
+            StartFailed: it cannot become ready; nothing of it is left running.
+        """
+        key.safe_deployment_name()  # the id names a directory and a path
+        server = self._servers.get(key)
+        if server is not None and await self._is_answering(server):
+            return server.handle
+        try:
+            await self.stop(key)
+        except StopFailed as error:
+            raise StartFailed(error.code, str(error)) from error
+        server = self._launch(key)
+        try:
+            await self._until_ready(server)
+        except StartFailed:
+            with suppress(StopFailed):  # it stays known, is in the log, and is stopped before the next start
+                await self.stop(key)
+            raise
+        logger.info("notebook server started: workspace=%s port=%d pid=%s", key.workspace_id, server.port, server.pid)
+        return server.handle
+
+    async def stop(self, key: Key) -> None:
+        """Stop the notebook server and all its kernels; already gone is success. Cancelled, the stop goes on.
+
+        Raises:
+            StopFailed: something of it still runs, even after SIGKILL.
+        """
+        server = self._servers.get(key)
+        if server is None:
+            return
+        server.is_stopping = True
+        server.let_go()
+        await asyncio.wait({server.task}, timeout=self._grace_seconds + _GUARD_SECONDS)
+        if not server.task.done():
+            await self._force(server)
+        logger.info("notebook server stopped: workspace=%s port=%d pid=%s", key.workspace_id, server.port, server.pid)
+
+    async def close(self) -> None:
+        """Stop every notebook server, all at once; one that survives is in the log."""
+        stops = (self.stop(key) for key in self._servers)
+        await asyncio.gather(*stops, return_exceptions=True)
+
+    async def _is_answering(self, server: _Server) -> bool:
+        server.is_ready = False  # should it end now, that is answered by this start and reported to nobody
+        status = await probe(server.handle, server.target, deadline_seconds=_STILL_THERE_SECONDS)
+        server.is_ready = status == OK and not server.is_stopping and not server.task.done()
+        return server.is_ready
+
+    def _launch(self, key: Key) -> _Server:
+        if not self._command and importlib.util.find_spec("jupyterlab") is None:
+            raise StartFailed(
+                "jupyter-missing", "JupyterLab is not installed here; install it: pip install 'notebook-proxy[local]'"
+            )
+        root = self._root / key.workspace_id
+        try:
+            server = _Server(key, root, self._ready_path)
+        except OSError as error:
+            code = "cannot-run" if error.filename is None else "directory-unusable"
+            where = error.filename or root
+            raise StartFailed(code, f"The workspace's directory cannot be used: {where}: {error.strerror}") from error
+        server.task = asyncio.create_task(self._watch(server))
+        self._servers[key] = server
+        return server
+
+    def _command_of(self, server: _Server) -> list[str]:
+        as_root = ("--allow-root",) if os.getuid() == 0 else ()
+        values = {
+            "port": str(server.port),
+            "base_url": server.base_url,
+            "token": server.token,
+            "root": str(server.root),
+            "workspace_id": server.key.workspace_id,
+        }
+        return [_fill(word, values) for word in self._command or (*_JUPYTER, *as_root)]
+
+    def _environ_of(self, server: _Server) -> dict[str, str]:
+        workspace_id = server.key.workspace_id
+        values = {"workspace_id": workspace_id, "workspace_id_short": workspace_id[:8]}
+        extra = {name: _fill(value, values) for name, value in self._extra_env_vars.items()}
+        return {**self._environ, **extra, "JUPYTER_TOKEN": server.token}
+
+    async def _watch(self, server: _Server) -> _End:
+        """Run a server to its end, then forget it; tell the listener unless it was not ready yet, or was stopped."""
+        try:
+            end = await server.run(self._command_of(server), self._environ_of(server), self._grace_seconds)
+        finally:
+            server.release()
+            del self._servers[server.key]  # there is no other: a start waits for this
+        if server.is_ready and not server.is_stopping:
+            logger.warning("notebook server ended by itself: workspace=%s: %s", server.key.workspace_id, end.reason)
+            if self._listener is not None:
+                self._listener(server.key, server.handle, end.reason)
+        return end
+
+    async def _until_ready(self, server: _Server) -> None:
+        """Return when the server answers; fail as soon as it has ended, or when `failed_ttl` is over."""
+        probing = asyncio.create_task(until_answering(server.handle, server.target, sleep=self._sleep))
+        try:
+            await asyncio.wait(
+                {probing, server.task},
+                timeout=self._failed_ttl.total_seconds(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            probing.cancel()
+            await asyncio.wait({probing})
+        if server.task.done():
+            end = server.task.result()
+            raise StartFailed(end.code, f"The notebook server did not start: {end.reason}.", detail=end.detail)
+        if probing.cancelled():
+            raise StartFailed("no-answer", await self._describe_silence(server), detail=server.tail())
+        probing.result()
+        server.is_ready = True
+
+    async def _describe_silence(self, server: _Server) -> str:
+        status = await probe(server.handle, server.target)
+        found = "nothing answers there" if status is None else f"the answer is {status}"
+        seconds = self._failed_ttl.total_seconds()
+        return f"The notebook server did not answer 200 at {server.target} within {seconds:g} s: {found}."
+
+    async def _force(self, server: _Server) -> None:
+        """Kill what the guard should have ended, then the guard.
+
+        Raises:
+            StopFailed: something is still there; the guard is left to it.
+        """
+        for _ in range(_FORCE_SWEEPS):
+            if server.pid is None or server.task.done():
+                break
+            guard.kill_family(server.pid)
+            await asyncio.wait({server.task}, timeout=_SWEEP_SECONDS)
+        if not server.task.done():
+            logger.error("notebook server survives SIGKILL: workspace=%s pid=%s", server.key.workspace_id, server.pid)
+            raise StopFailed(f"The notebook server of workspace {server.key.workspace_id!r} survives SIGKILL.")

@@ -1,0 +1,201 @@
+"""One request from its first line to its last byte: which workspace, may it, is it running, relay or answer.
+
+Takes every request of the server, in the order in which a mistake would cost least: method, host, target, origin are
+judged before anything is started. Errors of the whole package become answers here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import lru_cache, partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, quote
+
+from aiohttp import HttpVersion11, web
+
+from proxy import auth, pages
+from proxy.errors import BadRequest, NotFound, ProxyError, UpstreamRefused
+from proxy.relay.downstream import RELAYED_CLOSE, raw_target
+from proxy.relay.headers import forwarded_lines
+from proxy.relay.http import Order, relay_http
+from proxy.target import Target, parse_target
+from proxy.workspace import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from ipaddress import IPv4Network, IPv6Network
+
+    from proxy.relay.upstream import Pool
+    from proxy.relay.websocket import WebsocketRelay
+    from proxy.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+_SERVER_ERROR: Final = 500
+
+
+class Gateway:
+    """The handler of the server.
+
+    Args:
+        supervisor: knows who is running.
+        pool: connections to notebook servers.
+        websockets: carries websockets.
+        namespace: of every workspace.
+        trusted_proxies: networks whose `X-Forwarded-*` headers are believed.
+
+    Attributes:
+        in_flight: requests and websockets that are being carried.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        pool: Pool,
+        websockets: WebsocketRelay,
+        *,
+        namespace: str,
+        trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
+    ) -> None:
+        self._supervisor = supervisor
+        self._pool = pool
+        self._websockets = websockets
+        self._namespace = namespace
+        self._is_trusted = _trust(trusted_proxies)
+        self.in_flight = 0
+        self._is_quiet = asyncio.Event()
+        self._is_quiet.set()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. Cancelled when the client goes away, which ends the relay but no start."""
+        self.in_flight += 1
+        self._is_quiet.clear()
+        try:
+            return await self._answer(request)
+        except ProxyError as error:
+            if error.status >= _SERVER_ERROR:
+                logger.warning("answered %d: code=%s method=%s: %s", error.status, error.code, request.method, error)
+            return _answer_error(request, error)
+        except ConnectionError:  # the client went away while it was written to
+            return RELAYED_CLOSE
+        except Exception:
+            logger.exception("request broke: method=%s", request.method)
+            return _answer_error(request, ProxyError("This is a defect of the proxy; its log has the details."))
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._is_quiet.set()
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait until no request is in flight, for at most so long; tell whether that was reached."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._is_quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        host = request.headers.get("Host", "")
+        auth.check_method(request.method)
+        auth.check_host(host)
+        target = parse_target(raw_target(request), host)
+        if target.workspace_id is None:
+            return self._outside(request, target)
+        key = Key(target.workspace_id, self._namespace)
+        key.safe_deployment_name()
+        is_upgrade = _is_websocket(request)
+        auth.check_origin(request.method, request.headers.getall("Origin", ()), host, is_upgrade=is_upgrade)
+        if target.is_bare:
+            return _redirect(request, target)
+        if is_upgrade and request.body_exists:
+            raise BadRequest("bad-handshake", "A websocket handshake must not have a body.")
+        if "Transfer-Encoding" in request.headers and request.version < HttpVersion11:
+            raise BadRequest("bad-framing", "Transfer-Encoding has no meaning in HTTP/1.0.")
+        return await self._relay(request, key, target, is_upgrade=is_upgrade)
+
+    async def _relay(
+        self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool
+    ) -> web.StreamResponse:
+        """Relay to the workspace's notebook server; start it anew once if it is not where it was."""
+        touch = partial(self._supervisor.touch, key)
+        forwarded = self._forwarded(request)
+        handle = await self._supervisor.ensure_running(key)
+        for is_last in (False, True):
+            order = Order(request, target.wire, handle, forwarded, touch)
+            try:
+                if is_upgrade:
+                    return await self._websockets.relay(order)
+                return await relay_http(order, self._pool)
+            except UpstreamRefused as error:
+                self._supervisor.lost(key, handle, error.code)
+                self._pool.forget(handle)
+                if is_last:
+                    raise
+                handle = await self._supervisor.ensure_running(key)
+        raise AssertionError("unreachable")
+
+    def _forwarded(self, request: web.BaseRequest) -> bytes:
+        peer = request.remote or "unknown"
+        believed = request.raw_headers if self._is_trusted(peer) else ()
+        return forwarded_lines(peer, request.scheme, request.headers.get("Host", ""), believed=believed)
+
+    def _outside(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
+        """Answer what lies outside `/ws/`: the index, or nothing."""
+        if target.path != "/" or request.method not in ("GET", "HEAD"):
+            raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
+        wanted = parse_qs(target.query or "").get("workspace")
+        if wanted:
+            key = Key(wanted[0].strip().lower(), self._namespace)
+            key.safe_deployment_name()
+            return web.Response(status=303, headers={"Location": f"/ws/{quote(key.workspace_id)}/lab"})
+        found = [(key.workspace_id, phase.value) for key, phase in self._supervisor.phases().items()]
+        body, headers = pages.index(found)
+        return web.Response(body=body.encode(), headers=headers)
+
+
+def _is_websocket(request: web.BaseRequest) -> bool:
+    """Tell whether this is a websocket handshake; any other `Upgrade` is ignored (RFC 9110 section 7.8)."""
+    upgrade = request.headers.get("Upgrade")
+    if upgrade is None or request.method != "GET" or request.version < HttpVersion11:
+        return False
+    options = ",".join(request.headers.getall("Connection", ())).lower().split(",")
+    return upgrade.strip().lower() == "websocket" and "upgrade" in (option.strip() for option in options)
+
+
+def _redirect(request: web.BaseRequest, target: Target) -> web.StreamResponse:
+    """Send `/ws/<id>` to `/ws/<id>/`, with method and query."""
+    location = target.path + "/" + ("" if target.query is None else f"?{target.query}")
+    response = web.Response(status=307, headers={"Location": location, "Cache-Control": "no-store"})
+    if request.body_exists:
+        response.force_close()
+    return response
+
+
+def _answer_error(request: web.BaseRequest, error: ProxyError) -> web.StreamResponse:
+    status, body, headers = pages.answer(error, as_page=pages.wants_page(request.headers))
+    if status == 405:  # noqa: PLR2004 - RFC 9110 section 15.5.6: it must name what is allowed
+        headers["Allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+    response = web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)
+    if request.body_exists or request.method == "CONNECT":
+        response.force_close()  # what is left of the request is not read
+    return response
+
+
+def _trust(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[str], bool]:
+    """Return a predicate: is this peer's address in one of the networks?"""
+    if not networks:
+        return lambda _: False
+
+    @lru_cache(maxsize=4096)
+    def is_trusted(peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        return any(mapped in network for network in networks)
+
+    return is_trusted

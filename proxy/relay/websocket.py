@@ -1,0 +1,225 @@
+"""Carry one websocket: the notebook server's handshake first, then raw bytes both ways.
+
+After the handshake nothing is decoded, re-framed or limited; a scanner on each direction knows what passed and where a
+frame ends, so that a close frame of our own goes only at a boundary. When one side ends, the other is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import BadResponse, UpstreamError
+from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, cut_off, take_over
+from proxy.relay.frames import FrameScanner, close_frame
+from proxy.relay.headers import response_lines, values_of
+from proxy.relay.http import Exchange, Order
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from proxy.relay.response import ResponseHead
+    from proxy.relay.upstream import Connection, Pool
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_UPGRADE: Final = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+CLOSE_PATIENCE: Final = 1.0  # seconds that a client may take to answer a close frame of ours
+SERVICE_RESTART: Final = 1012  # IANA WebSocket Close Code registry
+
+
+class Tunnel:
+    """Two directions of one websocket. aiohttp feeds it the client's bytes, the connection the notebook server's.
+
+    The one coroutine that owns it waits in `run`.
+    """
+
+    def __init__(self, order: Order, connection: Connection) -> None:
+        self._request = order.request
+        self._protocol = order.request.protocol
+        self._touch = order.touch
+        self._connection = connection
+        self._from_client = FrameScanner()
+        self._from_notebook = FrameScanner()
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_held = False  # reading from the notebook server is paused: the client is slow
+        self._is_closing = False  # a close frame of ours has gone; nothing of the other side's may follow it
+        self._is_ended = False
+        self._patience: asyncio.TimerHandle | None = None
+
+    async def run(self, tail: bytes) -> None:
+        """Carry bytes until one side ends. `tail` is what the notebook server sent behind its handshake."""
+        self._connection.taker = self
+        try:
+            take_over(self._request, self)
+            if tail:
+                self.on_readable(tail)
+            if self._connection.transport is None:  # it ended before this became its taker
+                return
+            if not self._is_held:
+                self._connection.resume_reading()
+            while not self._is_ended:
+                if self._is_held:
+                    await self._request.writer.drain()
+                    self._is_held = False
+                    self._connection.resume_reading()
+                    continue
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+        finally:
+            self._is_ended = True
+            if self._patience is not None:
+                self._patience.cancel()
+            if self._connection.taker is self:
+                self._connection.taker = None
+            self._connection.close()
+
+    def close(self, code: int) -> None:
+        """Close both sides with a close frame where a frame may begin; cut off the side where it may not."""
+        if self._is_closing or self._is_ended:
+            return
+        self._is_closing = True
+        if not self._from_client.is_at_boundary:
+            self._connection.abort()
+        elif not self._from_client.has_close:
+            self._connection.write(close_frame(code, mask=os.urandom(4)))
+        transport = self._request.transport
+        if transport is None or self._from_notebook.has_close:
+            self._end()
+            return
+        if not self._from_notebook.is_at_boundary:
+            transport.abort()
+            self._end()
+            return
+        transport.write(close_frame(code))
+        # The client answers with a close frame; to close before it has read ours could lose it.
+        self._patience = asyncio.get_running_loop().call_later(CLOSE_PATIENCE, self._end)
+
+    def _end(self) -> None:
+        self._is_ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # From the client: the interface that aiohttp's protocol feeds -----------------------------------------------------
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Take bytes of the client's. Never says that it has had enough."""
+        self._from_client.feed(data)
+        if self._is_closing:
+            if self._from_client.has_close:
+                self._end()
+            return False, b""
+        self._touch()
+        self._connection.write(data)
+        if self._connection.is_write_paused:
+            self._protocol.pause_reading()
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Learn that the client is gone."""
+        self._end()
+
+    # From the notebook server: what the connection says ---------------------------------------------------------------
+
+    def on_readable(self, data: bytes) -> None:
+        """Take bytes of the notebook server's."""
+        if self._is_closing:
+            return
+        self._touch()
+        self._from_notebook.feed(data)
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(data)
+        if self._protocol.writing_paused:
+            self._is_held = True
+            self._connection.pause_reading()
+            self._wake()
+
+    def on_writable(self) -> None:
+        """Let the client go on."""
+        self._protocol.resume_reading()
+
+    def on_closed(self, error: Exception | None) -> None:  # noqa: ARG002 - either way it is gone
+        """Learn that the notebook server is gone."""
+        if not self._is_closing:  # then the client's answer to our close frame is still waited for
+            self._end()
+
+
+class WebsocketRelay:
+    """Carries websockets, and knows those that are open.
+
+    Args:
+        pool: makes the connections; a websocket never shares one.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._tunnels: set[Tunnel] = set()
+
+    def __len__(self) -> int:
+        return len(self._tunnels)
+
+    def close_all(self, code: int = SERVICE_RESTART) -> None:
+        """Close every open websocket; each ends within `CLOSE_PATIENCE`."""
+        for tunnel in list(self._tunnels):
+            tunnel.close(code)
+
+    async def relay(self, order: Order) -> web.StreamResponse:
+        """Carry a websocket until one side ends. A refused upgrade is relayed as the HTTP answer that it is.
+
+        Cancelling it (the client is gone) closes the connection to the notebook server at once.
+
+        Raises:
+            UpstreamRefused: no connection could be made.
+            UpstreamClosed: the notebook server closed before it answered.
+            BadResponse: what came is not a response, or not the right answer to this handshake.
+            UpstreamTimeout: no answer came in time.
+        """
+        connection = await self._pool.acquire(order.handle, fresh=True)
+        exchange = Exchange(order, connection, self._pool, is_upgrade=True)
+        tunnel: Tunnel | None = None
+        try:
+            connection.write(order.head(_UPGRADE))
+            await exchange.settle()
+            if exchange.error is None and exchange.switched is not None:
+                self._answer(order, exchange.switched)
+                exchange.detach()
+                tunnel = Tunnel(order, connection)
+                await self._run(tunnel, exchange.reader.tail)
+                return RELAYED_CLOSE
+        finally:
+            exchange.detach()
+            if tunnel is None:  # else the tunnel has closed it, after what was still to be sent
+                connection.abort()
+            if exchange.has_answered and not exchange.is_ended:
+                cut_off(order.request)
+        if exchange.error is not None and not exchange.has_answered:
+            raise exchange.error
+        return RELAYED_KEEP if exchange.keep_alive and exchange.is_ended else RELAYED_CLOSE
+
+    def _answer(self, order: Order, head: ResponseHead) -> None:
+        """Pass the notebook server's 101 on, if it is one that a browser would accept."""
+        request = order.request
+        keys = values_of(request.raw_headers, b"sec-websocket-key")
+        accept = base64.b64encode(hashlib.sha1(b"".join(keys) + _GUID, usedforsecurity=False).digest())
+        upgrades = [value.lower() for value in values_of(head.headers, b"upgrade")]
+        if upgrades != [b"websocket"] or values_of(head.headers, b"sec-websocket-accept") != [accept]:
+            raise BadResponse("The notebook server's answer to the websocket handshake is not valid.")
+        transport = request.transport
+        if transport is None:
+            raise UpstreamError("The client is gone.")
+        lines = response_lines(head.headers, without_length=True)
+        transport.write(b"".join((b"HTTP/1.1 101 Switching Protocols\r\n", lines, _UPGRADE, b"\r\n")))
+
+    async def _run(self, tunnel: Tunnel, tail: bytes) -> None:
+        self._tunnels.add(tunnel)
+        try:
+            await tunnel.run(tail)
+        finally:
+            self._tunnels.discard(tunnel)

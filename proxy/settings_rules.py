@@ -1,0 +1,78 @@
+"""What a setting's value must be beyond its type: ranges, forms, and what a value may not contain.
+
+Pure. Knows settings by name and judges values that already have their types; it converts nothing and finds no defaults.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.settings_types import format_value, parse_listen
+from proxy.workspace import is_label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+LONGEST: Final = timedelta(days=3650)
+"""What is longer is a mistake of units."""
+_VARIABLE: Final = re.compile(r"[!-<>-~]+")  # POSIX 8.1, less what no shell can show
+_QUANTITY: Final = (
+    re.compile(r"[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"),
+    "a Kubernetes quantity above zero, such as 500m, 2 or 4Gi",
+)
+_FORMS: Final = {
+    **dict.fromkeys(("cpu_request", "cpu_limit", "memory_request", "memory_limit", "ephemeral_storage"), _QUANTITY),
+    "image": (re.compile(r"[!-~]+"), "an image reference without spaces"),
+    "ready_path": (
+        re.compile(r'(?!/)[!-"$-~]+'),
+        "a path relative to the base URL, such as `api`, without spaces or '#'",
+    ),
+    "workspace_pvc_name": (
+        re.compile(r"([a-z0-9.-]|\{workspace_id(_short)?\})+"),
+        "lower-case letters, digits, '-', '.', `{workspace_id}` and `{workspace_id_short}`",
+    ),
+}
+
+
+def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each setting whose value is not allowed, and what is allowed.
+
+    Args:
+        values: every setting by its name, each of its own type.
+    """
+    for name, value in values.items():
+        if isinstance(value, timedelta) and not timedelta() < value <= LONGEST:
+            yield name, f"a duration above zero, at most {format_value(LONGEST)}"
+        form, allowed = _FORMS.get(name, (None, ""))
+        if form is not None and not form.fullmatch(value):
+            yield name, allowed
+    yield from _address_problems(values["listen"])
+    if not is_label(values["namespace"]):
+        yield "namespace", "a DNS-1123 label of at most 63 characters"
+    yield from _process_problems(values["notebook_command"], values["local_root"], values["extra_env_vars"])
+
+
+def _address_problems(listen: str) -> Iterator[tuple[str, str]]:
+    try:
+        host, _ = parse_listen(listen)
+    except ValueError as error:
+        yield "listen", str(error)
+        return
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        yield "listen", "a loopback address (127.0.0.1, [::1]) as long as there is no authentication"
+
+
+def _process_problems(
+    command: tuple[str, ...], root: Path, environment: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Find what no process can be started with: execve(2) takes strings that end at the first NUL."""
+    if command and (not command[0] or "\0" in "".join(command)):
+        yield "notebook_command", "a program and its arguments, without NUL characters"
+    if "\0" in str(root):
+        yield "local_root", "a path without NUL characters"
+    if any(not _VARIABLE.fullmatch(name) or "\0" in value for name, value in environment.items()):
+        yield "extra_env_vars", "names without spaces or '=', and values without NUL characters"
