@@ -17,7 +17,7 @@ from aiohttp import HttpVersion11, web
 
 from proxy import auth, pages
 from proxy.errors import BadRequest, NotFound, ProxyError, UpstreamRefused
-from proxy.relay.downstream import RELAYED_CLOSE, raw_target
+from proxy.relay.downstream import RELAYED_CLOSE
 from proxy.relay.headers import forwarded_lines
 from proxy.relay.http import Order, relay_http
 from proxy.target import Target, parse_target
@@ -101,7 +101,7 @@ class Gateway:
         host = request.headers.get("Host", "")
         auth.check_method(request.method)
         auth.check_host(host)
-        target = parse_target(raw_target(request), host)
+        target = parse_target(request.raw_path, host)
         if target.workspace_id is None:
             return self._outside(request, target)
         key = Key(target.workspace_id, self._namespace)

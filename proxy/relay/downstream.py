@@ -1,8 +1,8 @@
 """The client's side: aiohttp's server, and the semi-public parts of it that the relay stands on.
 
 Everything that reaches into aiohttp beyond its documentation is here (or named here): a response that is already on
-its way (`Relayed`), the raw bytes after an upgrade (`request.protocol.set_parser`, used by `websocket`), the raw
-request target, and how a malformed request is told apart. The dependency's range is pinned for their sake.
+its way (`Relayed`), the raw bytes after an upgrade (`take_over`), and how a malformed
+request is told apart. The dependency's range is pinned for their sake.
 """
 
 from __future__ import annotations
@@ -61,11 +61,6 @@ def take_over(request: web.BaseRequest, parser: RawParser) -> None:
     request.protocol.set_parser(cast("Any", parser))
 
 
-def raw_target(request: web.BaseRequest) -> str:
-    """Return the request target as it was sent; `request.path` is decoded."""
-    return request._message.path  # noqa: SLF001 - what BaseRequest.raw_path is
-
-
 def cut_off(request: web.BaseRequest) -> None:
     """End the client's connection by a reset, which cannot be taken for the end of a body."""
     transport = request.transport
@@ -92,6 +87,13 @@ class _ClientConnection(RequestHandler):
             content = self._current_request.content
             if error is not None and not content.is_eof() and content.exception() is None:
                 content.set_exception(web.RequestPayloadError(str(getattr(error, "message", error))))
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log a defect; a body that its client broke off is none, though aiohttp meets it while it reads the rest."""
+        if isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            logger.debug("a request's body was malformed")
+        else:
+            super().log_exception(*args, **kw)
 
     def handle_error(
         self,
