@@ -143,7 +143,7 @@ def _run(config: Config) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(config, _announce))
     except ProxyError as error:
-        return _complain(str(error))
+        return _complain(str(error), status=2 if isinstance(error, ConfigError) else 1)
     except OSError as error:
         if error.filename is not None:  # a file's, not the socket's
             return _complain(f"cannot use {error.filename}: {error.strerror}")

@@ -55,8 +55,7 @@ def _seconds(seconds: Decimal | int) -> timedelta:
 
 
 def _parse_optional_duration(value: Any) -> timedelta | None:
-    # YAML 1.1 reads a bare `off` as false.
-    if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
+    if value is None or value is False or (isinstance(value, str) and value.strip().lower() == "off"):
         return None
     try:
         return parse_duration(value)
@@ -118,8 +117,10 @@ def _parse_quantity(value: Any) -> str:
     return "" if _ZERO_QUANTITY.fullmatch(text) else text
 
 
-def _parse_text(value: Any) -> Any:
-    return str(value) if _is_scalar(value) else value
+def _parse_text(value: Any) -> str:
+    if not _is_scalar(value):
+        raise ValueError("text")
+    return str(value)
 
 
 def _parse_word(value: Any) -> Any:

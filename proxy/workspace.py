@@ -26,6 +26,8 @@ ID_RULE: Final = (
     "an id is a DNS-1123 label: lower-case letters, digits and '-', with a letter or digit at both ends, "
     f"and at most {MAX_ID} characters ({MAX_LABEL} with the prefix {DEPLOYMENT_PREFIX!r})"
 )
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.1
+_FIELD_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")  # RFC 9110 section 5.5
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 
 
@@ -68,7 +70,7 @@ class Handle:
             notebook's token, so `repr` masks the values.
 
     Raises:
-        ValueError: `service_url` is not an absolute http URL.
+        ValueError: `service_url` is not an absolute http URL, or holds a password; a header cannot be sent as it is.
     """
 
     service_url: URL
@@ -80,11 +82,12 @@ class Handle:
 
     def __post_init__(self) -> None:
         url = URL(self.service_url)
-        if url.scheme != "http" or not url.host or url.port is None:
-            raise ValueError(f"service_url must be an absolute http URL, not {str(url)!r}")
+        if url.scheme != "http" or not url.host or url.port is None or url.raw_user is not None:
+            shown = str(url.with_user(None)) if url.raw_host else str(url)
+            raise ValueError(f"service_url must be an absolute http URL without a user, not {shown!r}")
+        if not all(_FIELD_NAME.fullmatch(name) and _FIELD_VALUE.fullmatch(text) for name, text in self.headers.items()):
+            raise ValueError("headers must have tokens as names, and values of one line in latin-1")
         lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
-        if lines.count("\n") != len(self.headers) or lines.count("\r") != len(self.headers):
-            raise ValueError("headers must not contain line breaks")
         object.__setattr__(self, "service_url", url)
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
         object.__setattr__(self, "address", (url.host, url.port))

@@ -270,13 +270,13 @@ class LocalBackend:
             raise StartFailed(
                 "jupyter-missing", "JupyterLab is not installed here; install it: pip install 'notebook-proxy[local]'"
             )
-        root = self._root / key.workspace_id
         try:
-            server = _Server(key, root, self._ready_path)
+            server = _Server(key, self._root / key.workspace_id, self._ready_path)
         except OSError as error:
-            code = "cannot-run" if error.filename is None else "directory-unusable"
-            where = error.filename or root
-            raise StartFailed(code, f"The workspace's directory cannot be used: {where}: {error.strerror}") from error
+            if error.filename is None:
+                raise StartFailed("cannot-run", f"The notebook server did not start: {error.strerror}.") from error
+            where = f"{error.filename}: {error.strerror}"
+            raise StartFailed("directory-unusable", f"The workspace's directory cannot be used: {where}") from error
         server.task = asyncio.create_task(self._watch(server))
         self._servers[key] = server
         return server
@@ -327,7 +327,8 @@ class LocalBackend:
             end = server.task.result()
             raise StartFailed(end.code, f"The notebook server did not start: {end.reason}.", detail=end.detail)
         if probing.cancelled():
-            raise StartFailed("no-answer", await self._describe_silence(server), detail=server.tail())
+            detail = server.tail()  # before the next await: the log is closed when the server ends
+            raise StartFailed("no-answer", await self._describe_silence(server), detail=detail)
         probing.result()
         server.is_ready = True
 

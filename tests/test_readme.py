@@ -1,0 +1,63 @@
+"""The README says what is: its table of settings is the one that `make docs` writes, its examples hold."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from proxy.config import Config, load, settings_table
+
+README = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_table_of_settings_is_the_generated_one() -> None:
+    found = re.search(r"^<!-- settings -->$(.*?)^<!-- /settings -->$", README, re.DOTALL | re.MULTILINE)
+
+    assert found is not None
+    assert found[1].strip() == settings_table().strip(), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", list(Config.model_fields))
+def test_every_setting_has_a_row_with_a_meaning(name: str) -> None:
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
+
+    cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+    assert len(cells) == 4
+    assert all(cells)
+
+
+def test_examples_of_configuration_are_accepted(tmp_path: Path) -> None:
+    examples = _blocks("yaml")
+
+    assert len(examples) == 2
+    for example in examples:
+        file = tmp_path / "proxy.yaml"
+        file.write_text(example, encoding="utf-8")
+        load(config_file=file)
+
+
+def test_example_of_the_library_imports_what_exists() -> None:
+    [example] = _blocks("python")
+
+    imports = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.ImportFrom)]
+
+    assert imports
+    for node in imports:
+        assert node.module is not None
+        module = importlib.import_module(node.module)
+        assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+def test_links_lead_to_files() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+
+    assert links
+    assert [link for link in links if not Path(__file__).parent.parent.joinpath(link).exists()] == []
