@@ -55,8 +55,6 @@ class ApiError(ApiFailure):
         message: str = "",
         causes: tuple[str, ...] = (),
         retry_after: float | None = None,
-        *,
-        may_be_done: bool = False,
     ) -> None:
         super().__init__(" ".join(filter(None, (str(status), reason and f"{reason}:", message))))
         self.status = status
@@ -64,7 +62,6 @@ class ApiError(ApiFailure):
         self.message = message
         self.causes = causes
         self.retry_after = retry_after
-        self.may_be_done = may_be_done
 
     @classmethod
     def of_status(cls, body: Any, *, status: int = 500, retry_after: float | None = None, said: str = "") -> Self:
@@ -82,14 +79,10 @@ class ApiError(ApiFailure):
         code = found.get("code") or status
         if retry_after is None and details.get("retryAfterSeconds"):
             retry_after = float(details["retryAfterSeconds"])
-        return cls(
-            code,
-            found.get("reason") or "",
-            found.get("message") or said,
-            causes,
-            retry_after,
-            may_be_done=code >= 500,  # noqa: PLR2004 a webhook, etcd or a load balancer may have failed behind the act
-        )
+        error = cls(code, found.get("reason") or "", found.get("message") or said, causes, retry_after)
+        # A webhook, etcd or a load balancer may have failed behind the act.
+        error.may_be_done = error.is_server_error and not error.is_not_taken
+        return error
 
     @classmethod
     def of_answer(cls, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Self:

@@ -158,7 +158,7 @@ class Connection:
                     request.path,
                     request.method,
                     query_params=list(request.query.items()),
-                    header_params={"Content-Type": request.content_type, "Accept": "application/json"},
+                    header_params={"Content-Type": request.content_type, "Accept": "application/json, */*"},
                     body=request.body and dict(request.body),
                     auth_settings=[_TOKEN],
                     # The library's own reading logs every body, Secrets too, and takes any text with status 200 for a
