@@ -14,12 +14,12 @@ import errno
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args, get_origin
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, get_args, get_origin
 
 from proxy import __version__
 from proxy.config import ENV_PREFIX, Config, load, settings_table, unknown_variables
 from proxy.errors import ConfigError, ProxyError
-from proxy.settings_types import format_value
+from proxy.settings_page import flag_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,8 @@ A setting has one name in three places; the later one wins:
   --config FILE  a YAML mapping          idle_ttl: 30m
   environment    {ENV_PREFIX}<SETTING>  {ENV_PREFIX}IDLE_TTL=30m
   flag           --<setting>             --idle-ttl 30m
-Durations are 4h, 5m, 90s or a number of seconds. Empty and zero values mean the default."""
+Durations are 4h, 5m, 90s or a number of seconds. Empty and zero values mean the default. A secret is no flag, which all
+users of the machine could read: --<secret>-file names a file that holds it."""
 _CANNOT_BIND: Final = frozenset(
     {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.ENODEV}
 )
@@ -97,15 +98,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each setting, grouped as `Config` groups them. Values stay text: `load` reads them."""
-    groups: dict[str, Any] = {}
-    for name, info in Config.model_fields.items():
-        extra = info.json_schema_extra
-        title = str(extra["group"]) if isinstance(extra, dict) else "other"
-        group = groups.setdefault(title, None) or parser.add_argument_group(title)
-        groups[title] = group
-        default = format_value(info.get_default()) or "none"
-        text = f"{info.description} (default: {default})".replace("%", "%%")
-        group.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=_metavar(info), help=text)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, title, text in flag_texts(Config.model_fields):
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        metavar = _metavar(Config.model_fields[name]) if name in Config.model_fields else "FILE"
+        flag = f"--{name.replace('_', '-')}"
+        groups[title].add_argument(flag, dest=name, metavar=metavar, help=text.replace("%", "%%"))
 
 
 def _metavar(info: FieldInfo) -> str:

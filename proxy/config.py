@@ -1,44 +1,42 @@
 """Every setting: its type, unit, default and reason; where values come from; what is allowed.
 
 `Config(...)` only holds values, `with_defaults()` fills in what is empty, `check()` says what is not allowed and
-`load()` does all of it from file, environment and flags. Nothing else in the package reads the environment.
+`load()` does all of it from file, environment and flags (see `settings_sources`).
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from proxy import settings_page, settings_sources
 from proxy.errors import ConfigError
 from proxy.settings_rules import problems
+from proxy.settings_sources import gather, suggestion
 from proxy.settings_types import (
     Command,
+    Count,
     Duration,
     LogLevel,
     Networks,
     OptionalDuration,
     Quantity,
+    Secret,
     StringMap,
     Switch,
     Text,
+    Tree,
     format_value,
     parse_listen,
-    read_yaml,
 )
 
 ENV_PREFIX: Final = "NOTEBOOK_PROXY_"
-# Kubernetes injects these into every pod for a Service that is called notebook-proxy.
-_SERVICE_LINK: Final = re.compile(r"SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?")
-_SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://.*")  # the value of NOTEBOOK_PROXY_PORT is then one
-
 _SHOWN_LENGTH: Final = 100
 _NONE_IS_OFF: Final = frozenset({"upstream_timeout"})
 
@@ -57,7 +55,7 @@ class Config(BaseSettings):
     one meaning (`"4h"`), and a value that has none raises `ValueError`; ranges are judged by `check` alone.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX, hide_input_in_errors=True)
 
     listen: Text = _setting("127.0.0.1:8000", _PROXY, "address and port to serve on; port 0 takes a free one")
     backend: Literal["auto", "local", "kubernetes"] = _setting(
@@ -65,6 +63,12 @@ class Config(BaseSettings):
     )
     trusted_proxies: Annotated[Networks, NoDecode] = _setting(
         (), _PROXY, "networks whose `X-Forwarded-*` headers are believed, separated by commas"
+    )
+    insecure_no_auth: Switch = _setting(
+        default=False,
+        group=_PROXY,
+        description="allow any `listen` address and any `Host` without authentication: everyone who reaches the "
+        "address may use every workspace",
     )
     upstream_timeout: OptionalDuration = _setting(
         timedelta(minutes=10),
@@ -76,7 +80,12 @@ class Config(BaseSettings):
     )
     log_level: LogLevel = _setting("info", _PROXY, "the least that is logged")
 
-    namespace: Text = _setting("default", _LIFE, "namespace of every workspace")
+    namespace: Text = _setting(
+        "default",
+        _LIFE,
+        "namespace of every workspace, or a template with `{workspace_id}` or `{workspace_id_short}`, such as "
+        "`agent-ws-{workspace_id_short}`",
+    )
     ready_timeout: Duration = _setting(
         timedelta(seconds=60), _LIFE, "how long one request waits for a start; the start goes on after it"
     )
@@ -85,7 +94,13 @@ class Config(BaseSettings):
     )
     idle_ttl: Duration = _setting(timedelta(hours=4), _LIFE, "how long a workspace may go unused before it is stopped")
     reap_interval: Duration = _setting(timedelta(minutes=5), _LIFE, "how often the reaper looks for idle workspaces")
+    reap_grace: Duration = _setting(
+        timedelta(seconds=10), _LIFE, "how long other replicas have to object before an idle workspace is stopped"
+    )
     reaper: Switch = _setting(default=True, group=_LIFE, description="whether idle workspaces are stopped at all")
+    stop_grace: Duration = _setting(
+        timedelta(seconds=5), _LIFE, "how long a notebook server may take to end after SIGTERM before SIGKILL"
+    )
     notebook_command: Annotated[Command, NoDecode] = _setting(
         (),
         _LIFE,
@@ -102,9 +117,6 @@ class Config(BaseSettings):
     )
 
     local_root: Path = _setting(Path("workspaces"), _LOCAL, "directory that holds one directory per workspace")
-    stop_grace: Duration = _setting(
-        timedelta(seconds=5), _LOCAL, "how long a notebook server may take to end after SIGTERM before SIGKILL"
-    )
 
     image: Text = _setting(
         "quay.io/jupyter/minimal-notebook:latest", _KUBERNETES, "notebook image; pin it to a tag or digest of your own"
@@ -121,6 +133,55 @@ class Config(BaseSettings):
         "ws-{workspace_id}",
         _KUBERNETES,
         "name of a workspace's PersistentVolumeClaim, with `{workspace_id}` and `{workspace_id_short}`",
+    )
+    workspace_pvc_size: Quantity = _setting(
+        "", _KUBERNETES, "size of a PersistentVolumeClaim that is made where one is missing; none makes none"
+    )
+    workspace_pvc_storage_class: Text = _setting(
+        "", _KUBERNETES, "storage class of a PersistentVolumeClaim that is made; none is the cluster's default"
+    )
+    workspace_mount_path: Text = _setting(
+        "/workspace", _KUBERNETES, "where the volume is in the container; HOME and Jupyter's root directory"
+    )
+    workspace_sub_path: Text = _setting(
+        "",
+        _KUBERNETES,
+        "directory of the volume that is mounted instead of the whole, with `{workspace_id}` and "
+        "`{workspace_id_short}`",
+    )
+    run_as_user: Count = _setting(1000, _KUBERNETES, "user id of the notebook server")
+    fs_group: Count = _setting(100, _KUBERNETES, "group id of the notebook server and of its files")
+    pod_overlay: Annotated[Tree, NoDecode] = _setting(
+        {},
+        _KUBERNETES,
+        "parts of a Pod (`metadata`, `spec`) that are merged into every notebook's: mappings by key, lists of named "
+        "things by name, null deletes; text may contain `{workspace_id}` and `{workspace_id_short}`",
+        is_private=True,
+    )
+    create_namespace: Switch = _setting(
+        default=False, group=_KUBERNETES, description="whether a missing namespace is made"
+    )
+    namespace_manifests: Text = _setting(
+        "",
+        _KUBERNETES,
+        "YAML file of objects that are made in each namespace that is made, such as a NetworkPolicy; with the same "
+        "placeholders",
+    )
+    cluster_domain: Text = _setting("cluster.local", _KUBERNETES, "domain of the cluster's Services")
+    kubeconfig: Text = _setting("", _KUBERNETES, "kubeconfig file; none is the service account, inside a cluster")
+    kube_context: Text = _setting("", _KUBERNETES, "context of the kubeconfig file; none is its current one")
+    proxy_namespace: Text = _setting(
+        "", _KUBERNETES, "namespace of the proxy's own Secret; none is the one in which the proxy runs"
+    )
+    terminating_timeout: Duration = _setting(
+        timedelta(minutes=2), _KUBERNETES, "how long a start waits for what is left of the one before"
+    )
+    notebook_secret: Secret = _setting(
+        SecretStr(""),
+        _KUBERNETES,
+        "what notebooks' tokens are derived from, at least 16 characters; none is made at first start and kept in a "
+        "Secret",
+        is_private=True,
     )
 
     @classmethod
@@ -170,6 +231,8 @@ class Config(BaseSettings):
 def _is_blank(name: str, value: Any) -> bool:
     if value is None:
         return name not in _NONE_IS_OFF
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
     return isinstance(value, str) and not value.strip()
 
 
@@ -200,7 +263,7 @@ def _validated(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
         name = str(first["loc"][0])
         allowed = first.get("ctx", {}).get("error") or first["msg"].removeprefix("Input should be ")
         if first["type"] == "extra_forbidden":
-            allowed = f"left out: there is no such setting{_suggestion(name)}"
+            allowed = f"left out: there is no such setting{suggestion(name, Config.model_fields)}"
         raise ConfigError(_complaint(name, values.get(name), sources, str(allowed))) from None
 
 
@@ -214,63 +277,17 @@ def load(flags: Mapping[str, str] | None = None, config_file: Path | None = None
     Raises:
         ConfigError: in one line, which value is wrong, where it came from and what is allowed.
     """
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for origin, found in (
-        *([(str(config_file), _from_file(config_file))] if config_file else ()),
-        (None, EnvSettingsSource(Config, env_prefix=ENV_PREFIX, case_sensitive=False)()),
-        ("the command line", dict(flags or {})),
-    ):
-        for name, value in found.items():
-            values[name] = value
-            sources[name] = origin or ENV_PREFIX + name.upper()
+    values, sources = gather(Config, flags or {}, config_file)
     config = _validated(values, sources).with_defaults()
     config.check(sources)
     return config
 
 
-def _from_file(path: Path) -> dict[str, Any]:
-    try:
-        found = read_yaml(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"--config {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"--config {path}: not YAML: {error}") from error
-    if not found:
-        return {}
-    if not isinstance(found, dict):
-        raise ConfigError(f"--config {path}: must be a mapping of settings to values, not {type(found).__name__}")
-    settings = {str(name).replace("-", "_"): value for name, value in found.items()}
-    for name in settings:
-        if name not in Config.model_fields:
-            raise ConfigError(f"--config {path}: there is no setting {name!r}{_suggestion(name)}")
-    return settings
-
-
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Return one sentence for each `NOTEBOOK_PROXY_*` variable that is no setting: most often a typing error."""
-    found = []
-    for variable, value in sorted(environ.items()):
-        name = variable.upper().removeprefix(ENV_PREFIX)
-        if not variable.upper().startswith(ENV_PREFIX) or name.lower() in Config.model_fields:
-            continue
-        if not _SERVICE_LINK.fullmatch(name) and not (name == "PORT" and _SERVICE_URL.fullmatch(value)):
-            found.append(f"{variable} is set, but there is no such setting{_suggestion(name.lower())}")
-    return found
-
-
-def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(name, Config.model_fields, n=1)
-    return f"; did you mean {close[0]!r}?" if close else "; `notebook-proxy settings` lists them"
+    return list(settings_sources.unknown_variables(Config.model_fields, ENV_PREFIX, environ))
 
 
 def settings_table() -> str:
     """Return every setting as a Markdown table: name, default, what it is of, meaning."""
-    rows = []
-    for name, info in Config.model_fields.items():
-        extra = info.json_schema_extra
-        group = extra["group"] if isinstance(extra, dict) else ""
-        default = format_value(info.get_default())
-        shown = f"`{default}`" if default else "none"
-        rows.append(f"| `{name}` | {shown} | {group} | {info.description} |")
-    return "\n".join(["| setting | default | of | meaning |", "| --- | --- | --- | --- |", *rows]) + "\n"
+    return settings_page.table(Config.model_fields)

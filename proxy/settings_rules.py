@@ -10,6 +10,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.naming import fill, placeholders
 from proxy.settings_types import format_value, parse_listen
 from proxy.workspace import is_label
 
@@ -24,6 +25,10 @@ _QUANTITY: Final = (
     re.compile(r"[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"),
     "a Kubernetes quantity above zero, such as 500m, 2 or 4Gi",
 )
+_MAX_ID: Final = 2**31 - 1  # what Kubernetes takes for a user or group
+_MIN_SECRET_LENGTH: Final = 16
+_SEGMENT: Final = r"(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._-]|\{workspace_id(?:_short)?\})+"
+_SUBDOMAIN: Final = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
 _FORMS: Final = {
     **dict.fromkeys(("cpu_request", "cpu_limit", "memory_request", "memory_limit", "ephemeral_storage"), _QUANTITY),
     "image": (re.compile(r"[!-~]+"), "an image reference without spaces"),
@@ -31,6 +36,17 @@ _FORMS: Final = {
         re.compile(r'(?!/)[!-"$-~]+'),
         "a path relative to the base URL, such as `api`, without spaces or '#'",
     ),
+    "workspace_pvc_size": (re.compile(rf"(?:{_QUANTITY[0].pattern})?"), _QUANTITY[1]),
+    "workspace_pvc_storage_class": (re.compile(rf"(?:{_SUBDOMAIN})?"), "a storage class's name"),
+    "workspace_mount_path": (
+        re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+"),
+        "an absolute path of letters, digits, '.', '_' and '-', without `.` and `..`",
+    ),
+    "workspace_sub_path": (
+        re.compile(rf"(?:{_SEGMENT}(?:/{_SEGMENT})*)?"),
+        "a relative path of letters, digits, '.', '_', '-' and placeholders, without `.` and `..`",
+    ),
+    "cluster_domain": (re.compile(_SUBDOMAIN), "a DNS name such as cluster.local"),
     "workspace_pvc_name": (
         re.compile(r"([a-z0-9.-]|\{workspace_id(_short)?\})+"),
         "lower-case letters, digits, '-', '.', `{workspace_id}` and `{workspace_id_short}`",
@@ -50,20 +66,43 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         form, allowed = _FORMS.get(name, (None, ""))
         if form is not None and not form.fullmatch(value):
             yield name, allowed
-    yield from _address_problems(values["listen"])
-    if not is_label(values["namespace"]):
-        yield "namespace", "a DNS-1123 label of at most 63 characters"
+    yield from _address_problems(values["listen"], is_open=values["insecure_no_auth"])
+    yield from _kubernetes_problems(values)
     yield from _process_problems(values["notebook_command"], values["local_root"], values["extra_env_vars"])
 
 
-def _address_problems(listen: str) -> Iterator[tuple[str, str]]:
+def _kubernetes_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not is_label(fill(values["namespace"], placeholders("a"))):
+        yield (
+            "namespace",
+            "a DNS-1123 label of at most 63 characters, but for `{workspace_id}` and `{workspace_id_short}`",
+        )
+    if values["proxy_namespace"] and not is_label(values["proxy_namespace"]):
+        yield "proxy_namespace", "a DNS-1123 label of at most 63 characters"
+    for name in ("run_as_user", "fs_group"):
+        if not 0 < values[name] <= _MAX_ID:
+            yield name, f"a whole number from 1 to {_MAX_ID}"
+    overlay = values["pod_overlay"]
+    if not overlay.keys() <= {"metadata", "spec"} or not all(isinstance(part, dict) for part in overlay.values()):
+        yield "pod_overlay", "a mapping with `metadata`, `spec` or both, each a mapping"
+    if values["namespace_manifests"] and not values["create_namespace"]:
+        yield "namespace_manifests", "left out unless create_namespace is on"
+    for name in ("namespace_manifests", "kubeconfig"):
+        if "\0" in values[name]:
+            yield name, "a path without NUL characters"
+    secret = values["notebook_secret"].get_secret_value()
+    if secret and len(secret) < _MIN_SECRET_LENGTH:
+        yield "notebook_secret", f"at least {_MIN_SECRET_LENGTH} characters, such as `openssl rand -hex 32` prints"
+
+
+def _address_problems(listen: str, *, is_open: bool) -> Iterator[tuple[str, str]]:
     try:
         host, _ = parse_listen(listen)
     except ValueError as error:
         yield "listen", str(error)
         return
-    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-        yield "listen", "a loopback address (127.0.0.1, [::1]) as long as there is no authentication"
+    if not is_open and host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        yield "listen", "a loopback address (127.0.0.1, [::1]) without authentication, unless insecure_no_auth is on"
 
 
 def _process_problems(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-import yaml
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, SecretStr
+
+from proxy.settings_yaml import read_typed_yaml, read_yaml
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[dhms])+")
@@ -27,6 +29,9 @@ _MAX_NUMBER_LENGTH: Final = 30  # more digits than any timedelta has; Python ref
 _ZERO_QUANTITY: Final = re.compile(r"0+(?:\.0*)?[A-Za-z]*")
 _BRACKETED: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 MAX_PORT: Final = 65_535
+_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_TREE_RULE: Final = "a mapping of text, finite numbers, switches, lists and mappings, or YAML of one"
+_MAX_DEPTH: Final = 64
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -117,6 +122,46 @@ def _parse_quantity(value: Any) -> str:
     return "" if _ZERO_QUANTITY.fullmatch(text) else text
 
 
+def _parse_count(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
+        return int(value)
+    raise ValueError("a whole number")
+
+
+def _parse_secret(value: Any) -> SecretStr:
+    if isinstance(value, SecretStr):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("text")  # noqa: TRY004 - what pydantic takes for "not allowed"
+    return SecretStr(value.strip())
+
+
+def _parse_tree(value: Any) -> dict[str, Any]:
+    """Return a copy that shares nothing with `value`, of what JSON can say."""
+    if isinstance(value, str):
+        try:
+            found = read_typed_yaml(value)
+        except ValueError:
+            raise ValueError(_TREE_RULE) from None
+        value = {} if found is None else found
+    if not isinstance(value, Mapping):
+        raise ValueError(_TREE_RULE)  # noqa: TRY004 - what pydantic takes for "not allowed"
+    plain: dict[str, Any] = _plain(value)
+    return plain
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if value is None or isinstance(value, bool | str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if depth < _MAX_DEPTH and isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    if depth < _MAX_DEPTH and isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: _plain(item, depth + 1) for name, item in value.items()}
+    raise ValueError(_TREE_RULE)
+
+
 def _parse_text(value: Any) -> str:
     if not _is_scalar(value):
         raise ValueError("text")
@@ -130,23 +175,6 @@ def _parse_word(value: Any) -> Any:
 def _is_scalar(value: object) -> bool:
     """Tell whether there is one way to write it as text. Of a switch there is none: `on`, `true`, `True`?"""
     return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
-def read_yaml(text: str) -> Any:
-    """Return YAML as mappings, lists and text. Every scalar stays the text it is, as in the environment.
-
-    So `off`, `010`, `1:30` and `2026-01-01` mean here what they mean everywhere else, and not what YAML 1.1 makes of
-    them.
-
-    Raises:
-        ValueError: in one line, where it is not YAML.
-    """
-    try:
-        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes text, lists and mappings only
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def parse_listen(value: str) -> tuple[str, int]:
@@ -184,7 +212,7 @@ def format_value(value: object) -> str:
         case Mapping():
             return json.dumps(dict(value), ensure_ascii=False, default=str) if value else ""
         case _:
-            return str(value)
+            return str(value)  # of a secret: asterisks
 
 
 def _format_duration(value: timedelta) -> str:
@@ -205,4 +233,7 @@ Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeVal
 StringMap: TypeAlias = Annotated[dict[str, str], BeforeValidator(_parse_string_map)]
 Text: TypeAlias = Annotated[str, BeforeValidator(_parse_text)]
 Quantity: TypeAlias = Annotated[str, BeforeValidator(_parse_quantity)]
+Count: TypeAlias = Annotated[int, BeforeValidator(_parse_count)]
+Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_parse_secret)]
+Tree: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_parse_tree)]
 LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_parse_word)]

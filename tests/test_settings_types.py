@@ -25,8 +25,8 @@ from proxy.settings_types import (
     format_value,
     parse_duration,
     parse_listen,
-    read_yaml,
 )
+from proxy.settings_yaml import read_yaml
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -14,7 +14,6 @@ import errno
 import importlib.util
 import logging
 import os
-import re
 import secrets
 import socket
 import stat
@@ -30,6 +29,7 @@ from proxy.backends import guard
 from proxy.backends.probe import OK, Sleep, probe, until_answering
 from proxy.config import ENV_PREFIX
 from proxy.errors import StartFailed, StopFailed
+from proxy.naming import fill, placeholders
 from proxy.target import PREFIX
 from proxy.workspace import Handle
 
@@ -166,11 +166,6 @@ class _Server:
         self._held.close()
 
 
-def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Replace `{name}` literally, in one pass: what is put in is not looked at again."""
-    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), text)
-
-
 class LocalBackend:
     """The backend for one machine without a cluster; see `proxy.backends.Backend` for what its methods promise.
 
@@ -290,12 +285,12 @@ class LocalBackend:
             "root": str(server.root),
             "workspace_id": server.key.workspace_id,
         }
-        return [_fill(word, values) for word in self._command or (*_JUPYTER, *as_root)]
+        return [fill(word, values) for word in self._command or (*_JUPYTER, *as_root)]
 
     def _environ_of(self, server: _Server) -> dict[str, str]:
         workspace_id = server.key.workspace_id
-        values = {"workspace_id": workspace_id, "workspace_id_short": workspace_id[:8]}
-        extra = {name: _fill(value, values) for name, value in self._extra_env_vars.items()}
+        values = placeholders(workspace_id)
+        extra = {name: fill(value, values) for name, value in self._extra_env_vars.items()}
         return {**self._environ, **extra, "JUPYTER_TOKEN": server.token}
 
     async def _watch(self, server: _Server) -> _End:
