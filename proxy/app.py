@@ -66,6 +66,7 @@ class App:
                 self.websockets,
                 namespace=self.config.namespace,
                 trusted_proxies=self.config.trusted_proxies,
+                check_host=not self.config.insecure_no_auth,
             )
             await stack.enter_async_context(_background(self.supervisor.run_reaper(), "reaper"))
             server = ClientServer(self.gateway.handle)
@@ -74,6 +75,8 @@ class App:
                 server, sock=_bind(*self.config.address), backlog=_BACKLOG
             )
             stack.callback(self._listener.close)
+            if self.config.insecure_no_auth:
+                logger.warning("authentication is off: everyone who reaches %s may use every workspace", self.url)
             self._stack = stack.pop_all()
         return self
 

@@ -47,6 +47,16 @@ def check_host(host: str) -> None:
         )
 
 
+def check_authority(host: str) -> None:
+    """Let every well-formed `Host` pass: where the operator has said that everyone may enter.
+
+    Raises:
+        BadRequest: `Host` is missing, or no host and port (RFC 9110 section 7.2).
+    """
+    if not _AUTHORITY.fullmatch(host):
+        raise BadRequest("bad-host", f"Host is {host[:80]!r}, which is not a name or address with or without a port.")
+
+
 @lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Tell whether a `Host` header names loopback: localhost, *.localhost (RFC 6761), 127.0.0.0/8 or [::1]."""

@@ -17,6 +17,7 @@ from aiohttp import HttpVersion11, web
 
 from proxy import auth, pages
 from proxy.errors import BadRequest, NotFound, ProxyError, UpstreamRefused
+from proxy.naming import namespace_of
 from proxy.relay.downstream import RELAYED_CLOSE
 from proxy.relay.headers import forwarded_lines
 from proxy.relay.http import Order, relay_http
@@ -43,8 +44,9 @@ class Gateway:
         supervisor: knows who is running.
         pool: connections to notebook servers.
         websockets: carries websockets.
-        namespace: of every workspace.
+        namespace: of every workspace, or a template (see `naming.namespace_of`).
         trusted_proxies: networks whose `X-Forwarded-*` headers are believed.
+        check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
 
     Attributes:
         in_flight: requests and websockets that are being carried.
@@ -58,11 +60,13 @@ class Gateway:
         *,
         namespace: str,
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
+        check_host: bool = True,
     ) -> None:
         self._supervisor = supervisor
         self._pool = pool
         self._websockets = websockets
         self._namespace = namespace
+        self._check_host = auth.check_host if check_host else auth.check_authority
         self._is_trusted = _trust(trusted_proxies)
         self.in_flight = 0
         self._is_quiet = asyncio.Event()
@@ -100,12 +104,11 @@ class Gateway:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         host = request.headers.get("Host", "")
         auth.check_method(request.method)
-        auth.check_host(host)
+        self._check_host(host)
         target = parse_target(request.raw_path, host)
         if target.workspace_id is None:
             return self._outside(request, target)
-        key = Key(target.workspace_id, self._namespace)
-        key.safe_deployment_name()
+        key = self._key(target.workspace_id)
         is_upgrade = _is_websocket(request)
         auth.check_origin(request.method, request.headers.getall("Origin", ()), host, is_upgrade=is_upgrade)
         if target.is_bare:
@@ -137,6 +140,9 @@ class Gateway:
                 handle = await self._supervisor.ensure_running(key)
         raise AssertionError("unreachable")
 
+    def _key(self, workspace_id: str) -> Key:
+        return Key(workspace_id, namespace_of(self._namespace, workspace_id))
+
     def _forwarded(self, request: web.BaseRequest) -> bytes:
         peer = request.remote or "unknown"
         believed = request.raw_headers if self._is_trusted(peer) else ()
@@ -148,8 +154,7 @@ class Gateway:
             raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
         wanted = parse_qs(target.query or "").get("workspace")
         if wanted:
-            key = Key(wanted[0].strip().lower(), self._namespace)
-            key.safe_deployment_name()
+            key = self._key(wanted[0].strip().lower())
             return web.Response(status=303, headers={"Location": f"/ws/{quote(key.workspace_id)}/lab"})
         found = [(key.workspace_id, phase.value) for key, phase in self._supervisor.phases().items()]
         body, headers = pages.index(found)

@@ -1,0 +1,59 @@
+"""What `insecure_no_auth` lifts, and what it leaves: any address, any well-formed `Host`, and a warning."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from proxy import auth
+from proxy.config import Config, load
+from proxy.errors import BadRequest, ConfigError
+from proxy.gateway import Gateway
+
+
+class Nobody:
+    """A supervisor under which nothing runs."""
+
+    def phases(self) -> dict[object, object]:
+        return {}
+
+
+def gateway(**options: Any) -> Gateway:
+    nobody = cast("Any", Nobody())
+    return Gateway(nobody, cast("Any", None), cast("Any", None), namespace="default", **options)
+
+
+async def status_of(found: Gateway, host: str) -> int:
+    return (await found._answer(make_mocked_request("GET", "/", headers={"Host": host}))).status
+
+
+def test_any_address_is_refused_unless_everyone_may_enter() -> None:
+    with pytest.raises(ConfigError, match="unless insecure_no_auth is on"):
+        load({"listen": "0.0.0.0:8000"})
+
+    assert load({"listen": "0.0.0.0:8000", "insecure_no_auth": "on"}).address == ("0.0.0.0", 8000)
+
+
+def test_it_is_off_by_default() -> None:
+    assert Config().insecure_no_auth is False
+
+
+async def test_any_host_is_refused_unless_everyone_may_enter() -> None:
+    with pytest.raises(BadRequest, match="names of this machine only"):
+        await status_of(gateway(), "notebooks.example.org")
+
+    assert await status_of(gateway(check_host=False), "notebooks.example.org") == 200
+    assert await status_of(gateway(check_host=False), "localhost:8000") == 200
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "user@host", "a:b:c", "[::1"])
+async def test_a_malformed_host_is_refused_even_then(host: str) -> None:
+    with pytest.raises(BadRequest):
+        await status_of(gateway(check_host=False), host)
+
+
+def test_authorities_with_and_without_port_are_well_formed() -> None:
+    for host in ("example.org", "example.org:8443", "[2001:db8::1]:80", "10.0.0.1"):
+        auth.check_authority(host)
