@@ -174,7 +174,9 @@ class Registry:
         if dry_run:
             return proposed
         if is_terminating(proposed) and not self._is_held(resource, proposed):
-            return self.store.remove(resource, proposed)
+            # The write that empties the finalizers is never stored: watchers see them in the last state.
+            held = {k: v for k, v in current["metadata"].items() if k == "finalizers"}
+            return self.store.remove(resource, {**proposed, "metadata": {**proposed["metadata"], **held}})
         return self.store.put(resource, proposed)
 
     def _propose(self, resource: Resource, current: Obj, obj: Obj, subresource: str) -> Obj:
