@@ -5,6 +5,20 @@ from __future__ import annotations
 from tests.cluster.resources import RESOURCES, Obj, Resource
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_SHORT_NAMES = {
+    "namespaces": "ns",
+    "nodes": "no",
+    "pods": "po",
+    "services": "svc",
+    "configmaps": "cm",
+    "events": "ev",
+    "persistentvolumeclaims": "pvc",
+    "resourcequotas": "quota",
+    "serviceaccounts": "sa",
+    "deployments": "deploy",
+    "replicasets": "rs",
+    "networkpolicies": "netpol",
+}
 
 
 def discover(path: str) -> Obj | None:
@@ -39,5 +53,6 @@ def _resource(resource: Resource) -> list[Obj]:
         "namespaced": resource.namespaced,
         "kind": resource.kind,
         "verbs": _VERBS,
+        "shortNames": [_SHORT_NAMES[resource.plural]] if resource.plural in _SHORT_NAMES else [],
     }
-    return [entry, {**entry, "name": f"{resource.plural}/status"}] if resource.has_status else [entry]
+    return [entry, {**entry, "name": f"{resource.plural}/status", "shortNames": []}] if resource.has_status else [entry]

@@ -32,6 +32,8 @@ _STATUS_FIELDS = (
 )
 # Written by controllers that the cluster does not have, or to a time of day.
 _FOREIGN_ANNOTATIONS = ("node.alpha.kubernetes.io/ttl", "endpoints.kubernetes.io/last-change-trigger-time")
+# An event's `involvedObject` has the version that its writer had seen, however late it was.
+_NOT_LEARNT_FROM = frozenset({"managedFields", "labels", "annotations", "spec", "status", "involvedObject"})
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _GENERATED = re.compile(r"\bnotebook-demo-[a-z0-9]+(-[a-z0-9]{5})?(\.[0-9a-f]{16})?\b")
 
@@ -169,7 +171,7 @@ class Replay:
             pair = int(there["resourceVersion"]), int(here["resourceVersion"])
             self.versions.setdefault(there["uid"], []).append(pair)
         for key, value in there.items():
-            if key in here and key not in {"managedFields", "labels", "annotations", "spec", "status"}:
+            if key in here and key not in _NOT_LEARNT_FROM:
                 self._learn(value, here[key])
 
     def _compare_streams(self, there: list[Any], here: list[Any]) -> list[str]:
@@ -184,7 +186,12 @@ class Replay:
 
     def misordered(self) -> list[str]:
         """Return the objects whose versions here are not in the order they had there."""
-        return [uid for uid, pairs in self.versions.items() if [p[1] for p in sorted(set(pairs))] != sorted({p[1] for p in pairs})]
+        found = []
+        for uid, pairs in self.versions.items():
+            here = [pair[1] for pair in sorted(set(pairs))]
+            if here != sorted(here):
+                found.append(f"{uid}: {sorted(set(pairs))}")
+        return found
 
 
 def _encoded(url: str) -> Any:
