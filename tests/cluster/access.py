@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tests.cluster import answers
-from tests.cluster.requests import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.cluster.requests import Target
 
 Rule = tuple[str, str, str]
 
@@ -75,6 +79,5 @@ class Access:
             ApiError: 403.
         """
         if not user.may(target):
-            raise answers.no_right(
-                user.name, target.verb, target.resource, target.subresource, target.namespace, target.name
-            )
+            where = {"namespace": target.namespace, "name": target.name}
+            raise answers.no_right(user.name, target.verb, target.resource, target.subresource, **where)

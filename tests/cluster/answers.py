@@ -124,7 +124,7 @@ def unauthorized() -> ApiError:
     return failure(401, "Unauthorized", "Unauthorized")
 
 
-def no_right(user: str, verb: str, resource: Resource, subresource: str, namespace: str, name: str) -> ApiError:
+def no_right(user: str, verb: str, resource: Resource, subresource: str, *, namespace: str, name: str) -> ApiError:
     """Refuse what no role of the user allows."""
     plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
     where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"

@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from kubernetes_asyncio import client as kubernetes
 from kubernetes_asyncio import config as kubernetes_config
 
-from tests.cluster.resources import Obj, Resource
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.cluster.resources import Obj, Resource
 
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -60,21 +62,23 @@ class Client:
         self._tls = tls or True
 
     async def request(
-        self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str | int
+        self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: Any
     ) -> Reply:
         """Send one request and return the reply, whatever its code."""
         data = None if body is None else json.dumps(body)
         headers = {"Content-Type": content_type} if data is not None else {}
         url = self.url + path
-        async with self._session.request(method, url, data=data, headers=headers, params=query, ssl=self._tls) as response:
+        async with self._session.request(
+            method, url, data=data, headers=headers, params=query, ssl=self._tls
+        ) as response:
             text = await response.text()
             return Reply(response.status, json.loads(text) if "json" in response.content_type and text else text)
 
-    async def get(self, resource: Resource, namespace: str, name: str = "", **query: str | int) -> Reply:
+    async def get(self, resource: Resource, namespace: str, name: str = "", **query: Any) -> Reply:
         """Get an object; without a name, list."""
         return await self.request("GET", path_of(resource, namespace, name), **query)
 
-    async def create(self, resource: Resource, namespace: str, obj: Obj, **query: str | int) -> Reply:
+    async def create(self, resource: Resource, namespace: str, obj: Obj, **query: Any) -> Reply:
         """Create an object."""
         full = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
         return await self.request("POST", path_of(resource, namespace), full, **query)
@@ -86,8 +90,9 @@ class Client:
         name: str,
         body: Any,
         content_type: str = MERGE,
+        *,
         subresource: str = "",
-        **query: str | int,
+        **query: Any,
     ) -> Reply:
         """Patch an object or a subresource of it."""
         return await self.request("PATCH", path_of(resource, namespace, name, subresource), body, content_type, **query)
@@ -97,11 +102,11 @@ class Client:
         return await self.request("DELETE", path_of(resource, namespace, name), options or None)
 
     @asynccontextmanager
-    async def watch(self, resource: Resource, namespace: str = "", **query: str | int) -> AsyncIterator[Events]:
+    async def watch(self, resource: Resource, namespace: str = "", **query: Any) -> AsyncIterator[Events]:
         """Open a watch."""
         url = self.url + path_of(resource, namespace)
         timeout = aiohttp.ClientTimeout(total=None)
-        params: dict[str, str | int] = {"watch": "true", **query}
+        params: dict[str, Any] = {"watch": "true", **query}
         async with self._session.get(url, params=params, ssl=self._tls, timeout=timeout) as response:
             yield Events(response)
 
@@ -145,12 +150,13 @@ async def connect(kubeconfig: Path, user_agent: str = "tests") -> AsyncIterator[
     configuration = kubernetes.Configuration()
     await kubernetes_config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
     tls = None
-    if configuration.host.startswith("https"):
+    url = str(configuration.host).rstrip("/")
+    if url.startswith("https"):
         tls = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
         if configuration.cert_file:
             tls.load_cert_chain(configuration.cert_file, configuration.key_file)
     headers = {"User-Agent": user_agent}
-    if token := configuration.api_key.get("BearerToken"):
+    if token := str(configuration.api_key.get("BearerToken") or ""):
         headers["Authorization"] = token if token.startswith("Bearer ") else f"Bearer {token}"
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=60)) as session:
-        yield Client(session, configuration.host.rstrip("/"), tls)
+        yield Client(session, url, tls)

@@ -16,33 +16,36 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tests.cluster import answers
 from tests.cluster.access import Access, Rule, User
 from tests.cluster.addresses import Addresses
 from tests.cluster.controllers import Manager
 from tests.cluster.deployments import DeploymentController
-from tests.cluster.faults import WatchBreak
 from tests.cluster.endpoints import EndpointSliceController
 from tests.cluster.garbage import GarbageCollector, NamespaceController
 from tests.cluster.images import Images, install
 from tests.cluster.kubelet import Kubelet, Node, Timings
 from tests.cluster.kubeproxy import KubeProxy
-from tests.cluster.podworker import PodWorker
 from tests.cluster.recorder import Recorder
 from tests.cluster.registry import DeleteOptions, Registry
 from tests.cluster.replicasets import ReplicaSetController
-from tests.cluster.requests import RequestLog
 from tests.cluster.resources import NAMESPACES, NODES, PODS, Obj, Resource, name_of, namespace_of
 from tests.cluster.scheduler import Provisioner, Scheduler
 from tests.cluster.server import ApiServer
 from tests.cluster.store import Change, Store
 from tests.cluster.tls import make_server_context
 from tests.cluster.volumes import Volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from tests.cluster.faults import WatchBreak
+    from tests.cluster.podworker import PodWorker
+    from tests.cluster.requests import RequestLog
 
 log = logging.getLogger(__name__)
 WATCHDOG = Path(__file__).parent / "programs" / "watchdog.py"
@@ -51,8 +54,8 @@ WATCHDOG = Path(__file__).parent / "programs" / "watchdog.py"
 class Cluster:
     """A cluster in this event loop. Parts: `server`, `registry`, `store`, `manager`, `kubelet`, `images`, `access`.
 
-    `nodes`: their names, ready from the start. `kubelet=False`: pods are bound and nothing runs them; a test patches their
-    status. `tls`: HTTPS with an authority of its own.
+    `nodes`: their names, ready from the start. `kubelet=False`: pods are bound and nothing runs them; a test patches
+    their status. `tls`: HTTPS with an authority of its own.
     """
 
     def __init__(

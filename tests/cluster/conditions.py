@@ -1,8 +1,11 @@
-"""Status conditions as controllers keep them. Pure functions, after `k8s.io/kubernetes/pkg/controller/deployment/util`."""
+"""Status conditions as controllers keep them, after `k8s.io/kubernetes/pkg/controller/deployment/util`. Pure."""
 
 from __future__ import annotations
 
-from tests.cluster.resources import Obj
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cluster.resources import Obj
 
 
 def find_condition(conditions: list[Obj], kind: str) -> Obj | None:

@@ -15,9 +15,12 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.cluster.programs.watchdog import kill_marked
-from tests.cluster.resources import Obj
+
+if TYPE_CHECKING:
+    from tests.cluster.resources import Obj
 
 _REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 OOM_EXIT_CODE = 137

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tests.cluster.answers import ApiError
-from tests.cluster.registry import Registry
-from tests.cluster.store import Change, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.cluster.registry import Registry
+    from tests.cluster.store import Change, Key
 
 log = logging.getLogger(__name__)
 # As client-go's default rate limiter: 5 ms, doubled with each failure in a row.

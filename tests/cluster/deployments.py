@@ -1,4 +1,4 @@
-"""The Deployment controller, after `k8s.io/kubernetes/pkg/controller/deployment`: ReplicaSets, roll-outs and the status.
+"""The Deployment controller, after `k8s.io/kubernetes/pkg/controller/deployment`: ReplicaSets, roll-outs, status.
 
 The order of its steps is that of the original, because watchers see every status in between.
 """
@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster.conditions import find_condition, remove_condition, set_condition
-from tests.cluster.recorder import Recorder
 from tests.cluster.registry import SUFFIX_LETTERS, Registry
 from tests.cluster.replicasets import controller_key, owner_reference
 from tests.cluster.resources import (
@@ -24,7 +22,12 @@ from tests.cluster.resources import (
     name_of,
     namespace_of,
 )
-from tests.cluster.store import Change, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.cluster.recorder import Recorder
+    from tests.cluster.store import Change, Key
 
 COMPONENT = "deployment-controller"
 HASH_LABEL = "pod-template-hash"

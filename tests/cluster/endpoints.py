@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tests.cluster.conditions import is_pod_ready
 from tests.cluster.registry import Registry, random_suffix
@@ -17,10 +17,14 @@ from tests.cluster.resources import (
     is_terminating,
     labels_of,
     name_of,
+    namespace_of,
 )
-from tests.cluster.resources import namespace_of
 from tests.cluster.selectors import match_labels
-from tests.cluster.store import Change, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.cluster.store import Change, Key
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 _Label = tuple[str, str, str]

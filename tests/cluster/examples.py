@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.cluster.resources import Obj
+if TYPE_CHECKING:
+    from tests.cluster.resources import Obj
 
 
-def deployment(name: str = "notebook-demo", *, replicas: int = 1, image: str = "example.invalid/tiny:1", **pod: Any) -> Obj:
+def deployment(
+    name: str = "notebook-demo", *, replicas: int = 1, image: str = "example.invalid/tiny:1", **pod: Any
+) -> Obj:
     """Return a Deployment of one notebook; `pod` goes into the pod's spec."""
     labels = {"app": name, "managed-by": "conformance"}
     workspace = name.removeprefix("notebook-")

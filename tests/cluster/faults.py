@@ -7,12 +7,15 @@ What must hold: a fault never changes the cluster's state. The one that lets a w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tests.cluster import answers
-from tests.cluster.requests import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cluster.requests import Target
 
 HTML = "<html><head><title>{status}</title></head><body><h1>{status}</h1><hr>nginx</body></html>\n"
 

@@ -1,17 +1,20 @@
 """The garbage collector and the namespace controller: what goes when its owner, or its namespace, goes.
 
-After `k8s.io/kubernetes/pkg/controller/garbagecollector`: an owner deleted in the foreground stays, with a finalizer, until
-the dependents that block it are gone; a dependent whose owners are all gone or waiting is deleted.
+After `k8s.io/kubernetes/pkg/controller/garbagecollector`: an owner deleted in the foreground stays, with a finalizer,
+until the dependents that block it are gone; a dependent whose owners are all gone or waiting is deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tests.cluster import resources
 from tests.cluster.registry import FOREGROUND, ORPHAN, DeleteOptions, Registry
 from tests.cluster.resources import RESOURCES, Obj, Resource, is_terminating, name_of, namespace_of
 from tests.cluster.store import Change, Key, owner_uids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def _is_waiting(obj: Obj) -> bool:
@@ -122,8 +125,6 @@ class NamespaceController:
         left = [(kind, obj) for kind in RESOURCES if kind.namespaced for obj in self._store.items(kind, name)]
         for kind, obj in left:
             if not is_terminating(obj):
-                # Its dependents may have gone with an object before it in this round.
-                if self._store.get(kind, name, name_of(obj)) is not None:
-                    self._registry.delete(kind, name, name_of(obj), DeleteOptions("Background"))
+                self._registry.delete(kind, name, name_of(obj), DeleteOptions("Background"))
         if not left:
             self._registry.finalize_namespace(name)

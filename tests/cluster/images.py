@@ -1,21 +1,24 @@
 """The container images of the cluster: what a pod of each does, or how it fails.
 
 An image is chosen by the pod's annotation `cluster/image`, by its exact name, by the last part of its name (`tiny` in
-`example.invalid/tiny:1`), or it is the default. A test changes one with `cluster.images.set(name, Image(...))`, also while
-pods retry, which is how a broken image is mended.
+`example.invalid/tiny:1`), or it is the default. A test changes one with `cluster.images.set(name, Image(...))`, also
+while pods retry, which is how a broken image is mended.
 
-An image that runs supplies executables under the names that a stock Jupyter image has, so a pod's command runs as written.
+An image that runs supplies executables under the names that a stock Jupyter image has, so a pod's command runs as
+written.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from tests.cluster.resources import Obj
+if TYPE_CHECKING:
+    import asyncio
+
+    from tests.cluster.resources import Obj
 
 ANNOTATION = "cluster/image"
 Program = Literal["tiny", "jupyter", "deaf", "phantom"]
@@ -28,8 +31,8 @@ _SCRIPTS = {"tiny": _HERE / "programs" / "tiny_notebook.py", "jupyter": _HERE / 
 class Image:
     """How a pod of this image fares. Without any argument: the tiny notebook server runs.
 
-    `tiny` is a stdlib server that answers like Jupyter's API within 50 ms; `jupyter` is a real JupyterLab; `deaf` runs and
-    never listens; `phantom` is reported as running and ready without a process (for a thousand of them).
+    `tiny` is a stdlib server that answers like Jupyter's API within 50 ms; `jupyter` is a real JupyterLab; `deaf`
+    runs and never listens; `phantom` is reported as running and ready without a process (for a thousand of them).
     """
 
     program: Program = "tiny"

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster import answers, resources
-from tests.cluster.resources import Obj, Resource
 from tests.cluster.selectors import match_selector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cluster.resources import Obj, Resource
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"

@@ -1,24 +1,28 @@
 """The kubelet of every node: one task per pod that was bound, which runs the pod and says in its status how it fares.
 
-What must hold: a pod object goes only when its process has gone (or somebody forced it), so the name of a Deployment that
-is deleted in the foreground stays taken until the port is free.
+What must hold: a pod object goes only when its process has gone (or somebody forced it), so the name of a Deployment
+that is deleted in the foreground stays taken until the port is free.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.cluster.images import Images
 from tests.cluster.podworker import PodWorker
-from tests.cluster.recorder import Recorder
-from tests.cluster.registry import Registry
 from tests.cluster.resources import NODES, PODS, Obj, is_terminating, name_of
-from tests.cluster.store import Change
-from tests.cluster.volumes import Volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cluster.images import Images
+    from tests.cluster.recorder import Recorder
+    from tests.cluster.registry import Registry
+    from tests.cluster.store import Change
+    from tests.cluster.volumes import Volumes
 
 log = logging.getLogger(__name__)
 

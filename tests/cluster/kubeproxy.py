@@ -1,7 +1,7 @@
-"""What makes a Service's address work: a forwarder from clusterIP:port to a ready pod, and a refusal when there is none.
+"""What makes a Service's address work: a forwarder from clusterIP:port to a ready pod, a refusal when there is none.
 
-Follows the EndpointSlices, as the real one does. Connections that exist stay with the pod they reached. One difference to
-a real cluster remains: a pod that is ready but does not listen yet shows as a reset, not as a refusal.
+Follows the EndpointSlices, as the real one does. Connections that exist stay with the pod they reached. One
+difference to a real cluster remains: a pod that is ready but does not listen yet shows as a reset, not as a refusal.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Coroutine
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tests.cluster.endpoints import SERVICE_LABEL
-from tests.cluster.registry import Registry
 from tests.cluster.resources import ENDPOINT_SLICES, SERVICES, Obj, labels_of, namespace_of
-from tests.cluster.store import Change, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from tests.cluster.registry import Registry
+    from tests.cluster.store import Change, Key
 
 Address = tuple[str, int]
 

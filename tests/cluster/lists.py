@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tests.cluster import answers
-from tests.cluster.requests import Target
 from tests.cluster.resources import Obj, name_of, namespace_of
 from tests.cluster.selectors import Predicate, parse_field_selector, parse_label_selector
 from tests.cluster.store import Compacted, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.cluster.requests import Target
 
 
 def parse_selectors(query: Mapping[str, str]) -> Predicate:

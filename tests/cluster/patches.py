@@ -7,10 +7,12 @@ the kinds that are served (https://kubernetes.io/docs/tasks/manage-kubernetes-ob
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster.answers import bad_request, failed_test
-from tests.cluster.resources import Obj
+
+if TYPE_CHECKING:
+    from tests.cluster.resources import Obj
 
 # The field's name decides: none of the served kinds uses one of these names for a list with another merge key.
 MERGE_KEYS = {

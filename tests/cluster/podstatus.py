@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.cluster.resources import Obj
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cluster.resources import Obj
 
 _ALL = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 

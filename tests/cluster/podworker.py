@@ -239,4 +239,4 @@ class PodWorker:
     def _report(self, kind: str, reason: str, message: str, component: str = "kubelet") -> None:
         host = self.pod["spec"]["nodeName"] if component == "kubelet" else ""
         recorder = self._node.recorder
-        (recorder.normal if kind == "Normal" else recorder.warning)(component, self.pod, reason, message, host)
+        (recorder.normal if kind == "Normal" else recorder.warning)(component, self.pod, reason, message, host=host)

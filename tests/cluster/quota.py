@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from tests.cluster import answers, resources
-from tests.cluster.resources import Obj, Resource
-from tests.cluster.store import Store
+
+if TYPE_CHECKING:
+    from tests.cluster.resources import Obj, Resource
+    from tests.cluster.store import Store
 
 _SUFFIXES: dict[str, Decimal | int] = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SUFFIXES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

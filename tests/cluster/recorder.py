@@ -6,11 +6,14 @@ import contextlib
 import itertools
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from tests.cluster import resources
 from tests.cluster.answers import ApiError
-from tests.cluster.registry import Registry
-from tests.cluster.resources import Obj
+
+if TYPE_CHECKING:
+    from tests.cluster.registry import Registry
+    from tests.cluster.resources import Obj
 
 # These write the newer `events.k8s.io/v1` form: an eventTime, a series instead of a count.
 _SERIES_WRITERS = frozenset({"default-scheduler"})
@@ -24,15 +27,15 @@ class Recorder:
         self._known: dict[tuple[str, str, str], str] = {}
         self._serial = itertools.count(time.time_ns())
 
-    def normal(self, component: str, about: Obj, reason: str, message: str, host: str = "") -> None:
+    def normal(self, component: str, about: Obj, reason: str, message: str, *, host: str = "") -> None:
         """Record something that is as it should be."""
-        self._record(component, about, "Normal", reason, message, host)
+        self._record(component, about, "Normal", reason, message, host=host)
 
-    def warning(self, component: str, about: Obj, reason: str, message: str, host: str = "") -> None:
+    def warning(self, component: str, about: Obj, reason: str, message: str, *, host: str = "") -> None:
         """Record something that is not."""
-        self._record(component, about, "Warning", reason, message, host)
+        self._record(component, about, "Warning", reason, message, host=host)
 
-    def _record(self, component: str, about: Obj, kind: str, reason: str, message: str, host: str) -> None:
+    def _record(self, component: str, about: Obj, kind: str, reason: str, message: str, *, host: str) -> None:
         namespace = resources.namespace_of(about) or "default"
         known = (about["metadata"]["uid"], reason, message)
         with contextlib.suppress(ApiError):  # the namespace may be on its way out, and its events with it
@@ -40,11 +43,11 @@ class Recorder:
                 self._count(namespace, self._known[known])
                 return
             name = f"{resources.name_of(about)}.{next(self._serial):x}"
-            event = self._event(component, about, kind, reason, message, host)
+            event = self._event(component, about, kind, reason, message, host=host)
             self._registry.create(resources.EVENTS, namespace, {"metadata": {"name": name}, **event})
             self._known[known] = name
 
-    def _event(self, component: str, about: Obj, kind: str, reason: str, message: str, host: str) -> Obj:
+    def _event(self, component: str, about: Obj, kind: str, reason: str, message: str, *, host: str) -> Obj:
         metadata = about["metadata"]
         event: Obj = {
             "involvedObject": {

@@ -1,7 +1,7 @@
-"""What a write means: admission, preconditions, generations, finalizers, graceful deletion. The only writer of the store.
+"""What a write means: admission, preconditions, generations, finalizers, graceful deletion. Alone writes the store.
 
-The HTTP server and the controllers go through the same methods, none of which awaits, so a write is atomic. Knows nothing
-of HTTP, users or processes.
+The HTTP server and the controllers go through the same methods, none of which awaits, so a write is atomic. Knows
+nothing of HTTP, users or processes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster import answers, kinds, patches, resources
 from tests.cluster.quota import check_quota
 from tests.cluster.resources import Obj, Resource, is_terminating, name_of
-from tests.cluster.store import Store
+
+if TYPE_CHECKING:
+    from tests.cluster.store import Store
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 # The letters Kubernetes makes suffixes of: no vowels, so no words.

@@ -10,11 +10,12 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
+if TYPE_CHECKING:
+    import aiohttp
 
-from tests.cluster.cluster import Cluster
+    from tests.cluster.cluster import Cluster
 
 RECORDING = Path(__file__).parent.parent / "recordings" / "kubernetes-1.36.jsonl"
 Exchange = dict[str, Any]

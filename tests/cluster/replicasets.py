@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tests.cluster import resources
 from tests.cluster.answers import ApiError
 from tests.cluster.conditions import is_pod_ready
-from tests.cluster.recorder import Recorder
 from tests.cluster.registry import Registry, random_suffix
 from tests.cluster.resources import PODS, REPLICA_SETS, Obj, is_owned_by, is_terminating, name_of, namespace_of
-from tests.cluster.store import Change, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.cluster.recorder import Recorder
+    from tests.cluster.store import Change, Key
 
 COMPONENT = "replicaset-controller"
 

@@ -6,11 +6,14 @@ Pure, but for the log's growing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tests.cluster.answers import unknown_path
 from tests.cluster.resources import BY_PATH, NAMESPACES, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PREFIX = re.compile(r"^/(?:api|apis/(?P<group>[^/]+))/(?P<version>[^/]+)(?P<rest>/.*)$")
 _VERBS = {"PUT": "update", "PATCH": "patch", "POST": "create"}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from tests.cluster import resources
 from tests.cluster.conditions import find_condition
 from tests.cluster.quota import quantity, usage_of
-from tests.cluster.recorder import Recorder
-from tests.cluster.registry import Registry
 from tests.cluster.resources import CLAIMS, NODES, PODS, Obj, is_terminating, name_of, namespace_of
-from tests.cluster.store import Change, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tests.cluster.recorder import Recorder
+    from tests.cluster.registry import Registry
+    from tests.cluster.store import Change, Key
 
 COMPONENT = "default-scheduler"
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from tests.cluster import answers, resources
-from tests.cluster.access import Access, User
 from tests.cluster.discovery import discover
 from tests.cluster.faults import Answer, BreakWatch, Delay, Fault, Faults, Hang, LoseAnswer, Reset
 from tests.cluster.lists import list_objects, parse_selectors, parse_version
@@ -22,6 +20,11 @@ from tests.cluster.registry import DeleteOptions, Registry
 from tests.cluster.requests import Entry, RequestLog, Target, parse_target
 from tests.cluster.resources import PODS, Obj, name_of, namespace_of
 from tests.cluster.watch import Watch, WatchOptions
+
+if TYPE_CHECKING:
+    import ssl
+
+    from tests.cluster.access import Access, User
 
 # As long as a real server lets a watch live that names no end: half an hour to an hour.
 _WATCH_SECONDS = 1800.0

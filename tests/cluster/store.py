@@ -1,19 +1,21 @@
 """Every object of the cluster, under one version counter, and the log of every change.
 
-What must hold: a stored object is never changed in place (a write replaces it), so the log, the watches and the callers
-can share it; a change is visible, logged and announced in one step without an await. Knows nothing of HTTP, kinds' rules
-or permissions.
+What must hold: a stored object is never changed in place (a write replaces it), so the log, the watches and the
+callers can share it; a change is visible, logged and announced in one step without an await. Knows nothing of HTTP,
+kinds' rules or permissions.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tests.cluster.resources import Obj, Resource, name_of, namespace_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
 Key = tuple[str, str]
@@ -40,7 +42,7 @@ def owner_uids(obj: Obj | None) -> set[str]:
     return {ref["uid"] for ref in obj["metadata"].get("ownerReferences") or []} if obj else set()
 
 
-class Compacted(Exception):  # noqa: N818 - says what happened
+class Compacted(Exception):
     """The asked version is older than what the log still holds."""
 
 

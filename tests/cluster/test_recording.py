@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.replay import Exchange, Replay, read_recording
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 # What is not compared, by the recording's note, and why. Everything else is.
 NOT_COMPARED: dict[str, str] = {}
@@ -65,7 +68,10 @@ async def test_it_refuses_compacted_versions_as_recorded(session: aiohttp.Client
     async with Cluster(kubelet=False, namespaces=("default",)) as cluster:
         cluster.compact()
 
-        first, last = "after compaction and a restart: watch from an old version", "after compaction: list at an old version"
+        first, last = (
+            "after compaction and a restart: watch from an old version",
+            "after compaction: list at an old version",
+        )
         await replay(cluster, session, part(first, last))
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.cluster import resources
 from tests.cluster.container import expand
 from tests.cluster.resources import Obj, Resource, name_of, namespace_of
-from tests.cluster.store import Store
+
+if TYPE_CHECKING:
+    from tests.cluster.store import Store
 
 
 class ConfigError(Exception):
@@ -55,7 +58,7 @@ def _value(store: Store, pod: Obj, variable: Obj, address: str) -> str | None:
             "status.hostIP": "127.0.0.1",
         }
         facts |= {f"metadata.{key}": str(pod["metadata"].get(key, "")) for key in ("name", "namespace", "uid")}
-        return facts.get(field["fieldPath"], "")
+        return str(facts.get(field["fieldPath"], ""))
     for field, resource in (("secretKeyRef", resources.SECRETS), ("configMapKeyRef", resources.CONFIG_MAPS)):
         if ref := source.get(field):
             values = _values(store, resource, namespace_of(pod), ref["name"])
@@ -133,7 +136,7 @@ class Volumes:
                     raise MountError(f'MountVolume.SetUp failed for volume "{name}" : {missing}')
                 for file, content in (values or {}).items():
                     (local / file).write_text(content)
-        return local
+        return Path(local)
 
     def _attach(self, pod: Obj, claim: str) -> None:
         key, node = (namespace_of(pod), claim), pod["spec"]["nodeName"]

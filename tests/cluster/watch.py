@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
 from tests.cluster import answers
 from tests.cluster.faults import HTML, BreakWatch, WatchBreak
 from tests.cluster.resources import Obj, namespace_of
-from tests.cluster.requests import Target
-from tests.cluster.selectors import Predicate
 from tests.cluster.store import Change, Compacted, Store
+
+if TYPE_CHECKING:
+    from tests.cluster.requests import Target
+    from tests.cluster.selectors import Predicate
 
 Outcome = Literal["ended", "broken", "silent"]
 
@@ -49,7 +51,7 @@ class Watch:
         self._response = web.StreamResponse(headers={"Content-Type": "application/json"})
 
     def break_off(self, how: WatchBreak) -> None:
-        """End the watch cleanly, cut it in a line, expire it with a 410, mute it, reset it, or answer it with garbage."""
+        """End the watch cleanly, cut it in a line, expire it with a 410, mute it, reset it, or send garbage."""
         self._order = how
         self._wake.set()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,9 @@ from tests.cluster.client import Client, Reply, connect
 from tests.cluster.cluster import Cluster
 from tests.cluster.registry import random_suffix
 from tests.cluster.resources import NAMESPACES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 # A real cluster's controllers need a moment; nothing here should need more than this.
 PATIENCE_SECONDS = 60
@@ -79,4 +82,3 @@ async def eventually(ask: Callable[[], Awaitable[Reply]], holds: Callable[[Reply
                 return reply
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 1)
-

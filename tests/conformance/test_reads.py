@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tests.cluster.client import Client
-from tests.cluster.cluster import Cluster
 from tests.cluster.examples import secret
 from tests.cluster.resources import SECRETS, Obj
+
+if TYPE_CHECKING:
+    from tests.cluster.client import Client
+    from tests.cluster.cluster import Cluster
 
 OURS = "managed-by=conformance"
 

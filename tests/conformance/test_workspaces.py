@@ -1,4 +1,4 @@
-"""The life of a workspace's objects: made in the right order, owned, ready, deleted in the foreground, refused by quota."""
+"""The life of a workspace's objects: made in order, owned, ready, deleted in the foreground, refused by quota."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ async def start(client: Client, namespace: str, **pod: str) -> Obj:
 
 
 async def wait_for_pod(client: Client, namespace: str) -> Obj:
-    reply = await eventually(lambda: client.get(PODS, namespace, labelSelector=f"app={NAME}"), lambda r: r.body["items"])
+    reply = await eventually(
+        lambda: client.get(PODS, namespace, labelSelector=f"app={NAME}"), lambda r: r.body["items"]
+    )
     pod: Obj = reply.body["items"][0]
     return pod
 
@@ -51,7 +53,7 @@ async def test_a_status_patched_as_a_kubelet_would_makes_the_deployment_ready(cl
 
     ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     status = {"status": {"phase": "Running", "conditions": [ready]}}
-    await client.patch(PODS, namespace, pod["metadata"]["name"], status, MERGE, "status")
+    await client.patch(PODS, namespace, pod["metadata"]["name"], status, MERGE, subresource="status")
 
     reply = await eventually(
         lambda: client.get(DEPLOYMENTS, namespace, NAME), lambda reply: reply.body["status"].get("readyReplicas") == 1
@@ -68,8 +70,8 @@ async def test_a_delete_in_the_background_takes_what_is_owned(client: Client, na
     reply = await client.delete(DEPLOYMENTS, namespace, NAME, propagationPolicy="Background")
 
     assert (reply.code, reply.body["status"]) == (200, "Success")
-    for resource in (SECRETS, SERVICES):
-        await eventually(lambda resource=resource: client.get(resource, namespace, NAME), lambda r: r.code == 404)
+    await eventually(lambda: client.get(SECRETS, namespace, NAME), lambda reply: reply.code == 404)
+    await eventually(lambda: client.get(SERVICES, namespace, NAME), lambda reply: reply.code == 404)
     await eventually(lambda: client.get(REPLICA_SETS, namespace), lambda reply: not reply.body["items"])
 
 

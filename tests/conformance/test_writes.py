@@ -39,7 +39,9 @@ async def test_a_list_in_a_namespace_that_is_not_there_is_empty(client: Client) 
 
 async def test_a_create_in_a_terminating_namespace_is_forbidden_with_the_cause(client: Client, namespace: str) -> None:
     # A finalizer of ours keeps the namespace terminating for as long as this test looks.
-    held = await client.create(CLAIMS, namespace, claim("held") | {"metadata": {"name": "held", "finalizers": ["example.com/held"]}})
+    held = await client.create(
+        CLAIMS, namespace, claim("held") | {"metadata": {"name": "held", "finalizers": ["example.com/held"]}}
+    )
     assert held.code == 201
     await client.delete(NAMESPACES, "", namespace)
 

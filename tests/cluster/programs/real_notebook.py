@@ -17,7 +17,7 @@ def main() -> None:
     if os.geteuid() == 0:
         options.append("--ServerApp.allow_root=True")
     jupyter = Path(sys.executable).parent / "jupyter-lab"
-    os.execv(jupyter, [str(jupyter), *options])  # noqa: S606 - no shell is the point
+    os.execv(jupyter, [str(jupyter), *options])
 
 
 if __name__ == "__main__":

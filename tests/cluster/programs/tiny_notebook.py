@@ -33,8 +33,9 @@ BASE_URL = "/" + OPTIONS.get("base_url", "/").strip("/") + "/"
 BASE_URL = "/" if BASE_URL == "//" else BASE_URL
 TOKEN = OPTIONS.get("token", os.environ.get("JUPYTER_TOKEN", ""))
 ROOT = Path(OPTIONS.get("root_dir", OPTIONS.get("notebook_dir", ".")))
+_START = b"2026-01-01T00:00:00Z"
 STATE: dict[str, bytes] = {
-    "api/status": b'{"started": "2026-01-01T00:00:00Z", "last_activity": "2026-01-01T00:00:00Z", "connections": 0, "kernels": 0}',
+    "api/status": b'{"started": "%s", "last_activity": "%s", "connections": 0, "kernels": 0}' % (_START, _START),
     "api/kernels": b"[]",
 }
 
@@ -45,6 +46,14 @@ def is_allowed(headers: dict[str, str], query: str) -> bool:
     if "token=" in query:  # in the query it beats the header
         sent = query.partition("token=")[2].partition("&")[0]
     return not TOKEN or sent == TOKEN
+
+
+def answer_file(method: str, file: Path, body: bytes) -> tuple[int, bytes]:
+    """Read or write a file."""
+    if method == "PUT":
+        file.write_bytes(body)
+        return 201, b"{}"
+    return (200, file.read_bytes()) if file.is_file() else (404, b"{}")
 
 
 def answer(method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
@@ -62,12 +71,14 @@ def answer(method: str, target: str, headers: dict[str, str], body: bytes) -> tu
             STATE[below] = body
         return 200, STATE[below]
     if below.startswith("files/"):
-        file = ROOT / below.removeprefix("files/")
-        if method == "PUT":
-            file.write_bytes(body)
-            return 201, b"{}"
-        return (200, file.read_bytes()) if file.is_file() else (404, b"{}")
-    known: dict[str, object] = {"method": method, "target": target, "headers": headers, "root": str(ROOT), "body": body.decode("latin-1")}
+        return answer_file(method, ROOT / below.removeprefix("files/"), body)
+    known: dict[str, object] = {
+        "method": method,
+        "target": target,
+        "headers": headers,
+        "root": str(ROOT),
+        "body": body.decode("latin-1"),
+    }
     known |= {"pid": os.getpid(), "pod": os.environ.get("HOSTNAME", "")}
     return 200, json.dumps(known).encode()
 

@@ -1,6 +1,7 @@
 """Outlives the cluster for a moment: when its standard input ends, it kills every process that carries the mark.
 
-A process is marked by an environment variable, which its children inherit, also those that start a session of their own.
+A process is marked by an environment variable, which its children inherit, also those that start a session of their
+own.
 """
 
 import os
@@ -11,12 +12,12 @@ from pathlib import Path
 
 
 def marked(mark: bytes) -> list[int]:
-    """Return the processes whose environment holds `mark`."""
+    """Return the processes whose environment holds a variable that begins with `mark`."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                if b"\0" + mark in b"\0" + (entry / "environ").read_bytes():
                     found.append(int(entry.name))
             except OSError:
                 continue  # it ended meanwhile, or is somebody else's
