@@ -6,6 +6,11 @@ for programs, `title` the headline for people; `str(error)` says what to do. Sta
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
 
 class ProxyError(Exception):
     """The base of all: something that the proxy itself has to say."""
@@ -119,6 +124,36 @@ class StartFailed(ProxyError):
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
+
+
+class StartStalled(ProxyError):
+    """Something is in the way of a start that may heal by itself; the start goes on, and a retry joins it."""
+
+    status = 503
+    title = "The notebook server cannot start yet"
+    retry_after = 5
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ForeignObject(ProxyError):
+    """Something that is not ours stands where the workspace's objects would be; it is left alone."""
+
+    status = 409
+    code = "foreign-object"
+    title = "Something else has this workspace's name"
+
+
+class Contested(ProxyError):
+    """A reap met newer activity, or another one under way; nothing was stopped."""
+
+    code = "contested"
+
+    def __init__(self, message: str, last_active: datetime | None = None) -> None:
+        super().__init__(message)
+        self.last_active = last_active
 
 
 class StopFailed(ProxyError):

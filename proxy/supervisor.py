@@ -9,39 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+import math
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from proxy.backoff import BackOffs
 from proxy.clock import Clock, SystemClock
-from proxy.errors import ProxyError, ShuttingDown, StartFailed, StartTimeout, StopFailed
-from proxy.workspace import Event, Handle, Key, Phase, transition
+from proxy.errors import Contested, ProxyError, ShuttingDown, StartFailed, StartStalled, StartTimeout, StopFailed
+from proxy.reaper import Reaper
+from proxy.tracked import Tracked
+from proxy.workspace import Event, Handle, Key, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from proxy.backends import Backend
+    from proxy.backends import Backend, Mark
     from proxy.config import Config
 
-_REAP_CONCURRENCY: Final = 20
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True, eq=False)
-class _Tracked:
-    """One workspace that is starting, running or stopping. What is stopped is not tracked."""
-
-    key: Key
-    touched: float  # on the monotonic clock
-    phase: Phase = Phase.STOPPED
-    handle: Handle | None = None
-    task: asyncio.Task[None] | None = None  # the start or the stop in flight
-    outcome: asyncio.Future[Handle] | None = None  # what waiters of a start wait for
-
-    def move(self, event: Event) -> None:
-        self.phase = transition(self.phase, event)
 
 
 class Supervisor:
@@ -65,14 +51,13 @@ class Supervisor:
         self._clock = clock or SystemClock()
         self._monotonic = self._clock.monotonic
         self._ready_timeout = config.ready_timeout.total_seconds()
-        self._idle_ttl = config.idle_ttl.total_seconds()
-        self._reap_interval = config.reap_interval.total_seconds()
-        self._reaper = config.reaper
-        self._tracked: dict[Key, _Tracked] = {}
+        self._is_reaping = config.reaper
+        self._tracked: dict[Key, Tracked] = {}
         self._back_offs = BackOffs(self._monotonic)
         self._tasks: set[asyncio.Task[None]] = set()  # every start and stop that has not ended
         self._closing = False
-        backend.listen(self.lost)
+        self._reaper = Reaper(self, self._tracked, backend, config, clock=self._clock, log=self._log)
+        backend.observe(self)
 
     # What a request needs -------------------------------------------------------------------------------------------
 
@@ -92,6 +77,8 @@ class Supervisor:
         tracked = self._tracked.get(key)
         if tracked is not None and tracked.phase is Phase.RUNNING:
             tracked.touched = self._monotonic()
+            if tracked.is_condemned:
+                self._reaper.pardon(tracked)
             assert tracked.handle is not None  # RUNNING has a handle
             return tracked.handle
         return await self._wake(key)
@@ -101,6 +88,8 @@ class Supervisor:
         tracked = self._tracked.get(key)
         if tracked is not None:
             tracked.touched = self._monotonic()
+            if tracked.is_condemned:
+                self._reaper.pardon(tracked)
 
     def last_active(self, key: Key) -> datetime | None:
         """Return when the workspace was last touched (UTC), or None where it is not tracked."""
@@ -122,20 +111,6 @@ class Supervisor:
         """Return a snapshot of the workspaces that are starting, running or stopping."""
         return {key: tracked.phase for key, tracked in self._tracked.items()}
 
-    def lost(self, key: Key, handle: Handle, reason: str) -> None:
-        """Drop a handle that is worth nothing any more: it refused a connection, or its server ended.
-
-        Nothing happens if the workspace has another handle by now, so that news which comes late hurts nobody.
-        """
-        tracked = self._tracked.get(key)
-        if tracked is None or tracked.handle is not handle:
-            return
-        tracked.handle = None  # so that a stop which fails does not bring it back
-        if tracked.phase is Phase.RUNNING:
-            tracked.move(Event.LOST)
-            del self._tracked[key]
-            self._log.warning("workspace lost: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
-
     async def stop(self, key: Key) -> None:
         """Stop the workspace and return when it is gone; already gone is success. Files stay.
 
@@ -150,9 +125,10 @@ class Supervisor:
         key.safe_deployment_name()
         tracked = self._tracked.get(key)
         if tracked is None or tracked.phase is not Phase.STOPPING:
-            tracked = self._begin_stop(key, "asked to")
-        task = tracked.task  # ours; by the time it ends, the workspace may have another
-        assert task is not None  # STOPPING has a task
+            task = self.begin_stop(key, "asked to")
+        else:
+            assert tracked.task is not None  # STOPPING has a task
+            task = tracked.task  # ours; by the time it ends, the workspace may have another
         await asyncio.wait((task,))
         if task.cancelled():
             raise ShuttingDown
@@ -170,11 +146,66 @@ class Supervisor:
         self._closing = True
         for tracked in self._tracked.values():
             if tracked.phase is Phase.STARTING:
-                _fail(tracked.outcome, ShuttingDown())
+                tracked.fail(ShuttingDown())
         for task in self._tasks:
             if not task.cancelling():  # a start that a stop has cancelled clears up in peace
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # What others report ---------------------------------------------------------------------------------------------
+
+    def lost(self, key: Key, handle: Handle, reason: str) -> None:
+        """Drop a handle that is worth nothing any more: it refused a connection, or its server ended.
+
+        Nothing happens if the workspace has another handle by now, so that news which comes late hurts nobody.
+        """
+        tracked = self._tracked.get(key)
+        if tracked is None or tracked.handle is not handle:
+            return
+        tracked.handle = None  # so that a stop which fails does not bring it back
+        if tracked.phase is Phase.RUNNING:
+            tracked.move(Event.LOST)
+            del self._tracked[key]
+            self._log.warning("workspace lost: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
+
+    def found(self, key: Key, handle: Handle, last_active: datetime | None) -> None:
+        """Adopt what runs without having been started here. What is stored counts as a quarter of `idle_ttl` newer."""
+        tracked = self._tracked.get(key)
+        if tracked is None and not self._closing:
+            now = self._monotonic()
+            # Where nothing is stored it counts as used now; else as long ago as a clock can tell.
+            since = now if last_active is None else -math.inf
+            tracked = self._tracked[key] = Tracked(key, touched=since, stored=since, handle=handle)
+            tracked.move(Event.FOUND)
+            if last_active is not None:
+                self._reaper.learn(tracked, last_active)
+            self._reaper.keep_record(tracked)
+            self._log.info("workspace found: id=%s namespace=%s", key.workspace_id, key.namespace)
+        elif tracked is not None and tracked.phase is Phase.RUNNING and tracked.handle != handle:
+            tracked.handle = handle
+
+    def active(self, key: Key, at: datetime) -> None:
+        """Raise its last activity to what somebody else has stored; never lowers it."""
+        tracked = self._tracked.get(key)
+        if tracked is not None:
+            self._reaper.learn(tracked, at)
+
+    def condemned(self, key: Key) -> None:
+        """Object to a reap if it has been used, now or as soon as it is."""
+        tracked = self._tracked.get(key)
+        if tracked is not None and tracked.phase is Phase.RUNNING:
+            self._reaper.condemn(tracked)
+
+    def stalled(self, key: Key, trouble: StartStalled | None) -> None:
+        """Tell those who wait for a start what is in its way; the start goes on."""
+        tracked = self._tracked.get(key)
+        if tracked is None or tracked.phase is not Phase.STARTING or tracked.trouble is None:
+            return
+        if tracked.trouble.done():
+            tracked.trouble = asyncio.get_running_loop().create_future()
+        if trouble is not None:
+            tracked.trouble.set_result(trouble)
+            self._log.warning("workspace stalled: id=%s code=%s: %s", key.workspace_id, trouble.code, trouble)
 
     # Starting -------------------------------------------------------------------------------------------------------
 
@@ -194,27 +225,31 @@ class Supervisor:
             if tracked.phase is Phase.STARTING:
                 tracked.touched = self._monotonic()
                 assert tracked.outcome is not None  # STARTING has an outcome
-                if await self._wait(tracked.outcome, deadline):
-                    return tracked.outcome.result()
-            elif await self._wait(tracked.task, deadline):
+                assert tracked.trouble is not None
+                if await self._wait(deadline, tracked.outcome, tracked.trouble):
+                    if tracked.outcome.done():
+                        return tracked.outcome.result()
+                    raise _anew(tracked.trouble.result())
+            elif tracked.task is not None and await self._wait(deadline, tracked.task):
                 continue  # it is stopped, or could not be: look again
             raise StartTimeout(key.workspace_id, self._ready_timeout)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run work that outlives its caller; `close` ends it."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _begin_start(self, key: Key) -> _Tracked:
-        tracked = _Tracked(key, touched=self._monotonic())
+    def _begin_start(self, key: Key) -> Tracked:
+        now, loop = self._monotonic(), asyncio.get_running_loop()
+        tracked = Tracked(key, touched=now, stored=now, outcome=loop.create_future(), trouble=loop.create_future())
         tracked.move(Event.WAKE)
-        tracked.outcome = asyncio.get_running_loop().create_future()
         self._tracked[key] = tracked
-        tracked.task = self._spawn(self._start(tracked), f"start {key.workspace_id}")
+        tracked.task = self.spawn(self._start(tracked), f"start {key.workspace_id}")
         return tracked
 
-    async def _start(self, tracked: _Tracked) -> None:
+    async def _start(self, tracked: Tracked) -> None:
         """Run the backend's start and tell all waiters how it ended. A stop that came meanwhile takes over."""
         key, began = tracked.key, self._monotonic()
         self._log.info("workspace starting: id=%s namespace=%s", key.workspace_id, key.namespace)
@@ -233,17 +268,18 @@ class Supervisor:
         if tracked.phase is Phase.STARTING:
             self._failed(tracked, error)
 
-    def _ready(self, tracked: _Tracked, handle: Handle, seconds: float) -> None:
+    def _ready(self, tracked: Tracked, handle: Handle, seconds: float) -> None:
         tracked.move(Event.READY)
         tracked.handle, tracked.task = handle, None
-        tracked.touched = self._monotonic()
+        tracked.touched = tracked.stored = self._monotonic()
+        self._reaper.keep_record(tracked)
         self._back_offs.clear(tracked.key)
         key = tracked.key
         self._log.info("workspace running: id=%s namespace=%s after=%.1fs", key.workspace_id, key.namespace, seconds)
         if tracked.outcome is not None and not tracked.outcome.done():
             tracked.outcome.set_result(handle)
 
-    def _failed(self, tracked: _Tracked, error: StartFailed) -> None:
+    def _failed(self, tracked: Tracked, error: StartFailed) -> None:
         tracked.move(Event.FAILED)
         del self._tracked[tracked.key]
         retry_after = self._back_offs.record(tracked.key, error)
@@ -251,40 +287,48 @@ class Supervisor:
             "workspace failed to start: id=%s namespace=%s code=%s retry_after=%ds: %s",
             tracked.key.workspace_id, tracked.key.namespace, error.code, retry_after, error,
         )  # fmt: skip
-        _fail(tracked.outcome, error)
+        tracked.fail(error)
 
-    async def _wait(self, what: asyncio.Future[Handle] | asyncio.Task[None] | None, deadline: float) -> bool:
-        """Wait until it is done or the deadline passes; tell which. It is never cancelled by this."""
-        assert what is not None  # STARTING has an outcome, STOPPING has a task
+    async def _wait(self, deadline: float, *these: asyncio.Future[Any]) -> bool:
+        """Wait until one is done or the deadline passes; tell which. None is ever cancelled by this."""
         timer = asyncio.create_task(self._clock.sleep(max(deadline - self._monotonic(), 0)))
         try:
-            await asyncio.wait((what, timer), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((*these, timer), return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
-        return what.done()
+        return done != {timer}
 
     # Stopping -------------------------------------------------------------------------------------------------------
 
-    def _begin_stop(self, key: Key, reason: str) -> _Tracked:
-        """Move to STOPPING now, whatever the phase; the work is a task of its own."""
+    def begin_stop(self, key: Key, reason: str, mark: Mark | None = None) -> asyncio.Task[None]:
+        """Move to STOPPING now, whatever the phase; the work is the task that is returned."""
         tracked = self._tracked.get(key)
         if tracked is None:
-            tracked = self._tracked[key] = _Tracked(key, touched=self._monotonic())
+            now = self._monotonic()
+            tracked = self._tracked[key] = Tracked(key, touched=now, stored=now)
         starting = tracked.task
         tracked.move(Event.STOP)
-        _fail(tracked.outcome, StartFailed("stopped", "It was stopped while it was starting.", retry_after=1))
-        tracked.task = self._spawn(self._stop(tracked, starting, reason), f"stop {key.workspace_id}")
+        tracked.fail(StartFailed("stopped", "It was stopped while it was starting.", retry_after=1))
+        tracked.task = self.spawn(self._stop(tracked, starting, reason, mark), f"stop {key.workspace_id}")
         # Its failure is logged where it happens; the callers may be gone.
         tracked.task.add_done_callback(lambda task: None if task.cancelled() else task.exception())
-        return tracked
+        return tracked.task
 
-    async def _stop(self, tracked: _Tracked, starting: asyncio.Task[None] | None, reason: str) -> None:
+    async def _stop(
+        self, tracked: Tracked, starting: asyncio.Task[None] | None, reason: str, mark: Mark | None
+    ) -> None:
         key = tracked.key
         if starting is not None:
             starting.cancel()
             await asyncio.wait((starting,))
         try:
-            await _unless_cut_off(self._backend.stop(key))
+            await _unless_cut_off(self._backend.stop(key, mark))
+        except Contested as contested:
+            self._stuck(tracked)
+            self._log.info("stop contested: id=%s: %s", key.workspace_id, contested)
+            if contested.last_active is not None:
+                self._reaper.learn(tracked, contested.last_active)
+            return
         except Exception as error:
             self._stuck(tracked)
             self._log.exception("workspace could not be stopped: id=%s namespace=%s", key.workspace_id, key.namespace)
@@ -295,7 +339,7 @@ class Supervisor:
         del self._tracked[key]
         self._log.info("workspace stopped: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
 
-    def _stuck(self, tracked: _Tracked) -> None:
+    def _stuck(self, tracked: Tracked) -> None:
         """A stop failed: keep what may still run, so that it is stopped again; forget what never ran."""
         tracked.task = None
         if tracked.handle is not None:
@@ -307,45 +351,19 @@ class Supervisor:
     # Reaping --------------------------------------------------------------------------------------------------------
 
     async def run_reaper(self) -> None:
-        """Stop what has been idle for `idle_ttl`, every `reap_interval`, until cancelled.
+        """Stop what has been idle for `idle_ttl`, every `reap_interval`, and keep the record of use, until cancelled.
 
-        Errors are logged and never end it. Returns at once where the `reaper` setting is off.
+        Errors are logged and never end it. Where the `reaper` setting is off, only the record is kept.
         """
-        while self._reaper:
-            await self._clock.sleep(self._reap_interval)
-            try:
-                await self._reap_idle()
-            except Exception:  # noqa: BLE001 - the top of a task
-                self._log.exception("reaper tick broke")
-
-    async def _reap_idle(self) -> None:
-        """Stop each workspace of a snapshot that is due, a bounded number at once."""
-        limit = asyncio.Semaphore(_REAP_CONCURRENCY)
-        due = [tracked for tracked in self._tracked.values() if self._is_due(tracked)]
-        if due:
-            async with asyncio.TaskGroup() as group:
-                for tracked in due:
-                    group.create_task(self._reap(tracked, limit))
-
-    def _is_due(self, tracked: _Tracked) -> bool:
-        return tracked.phase is Phase.RUNNING and tracked.touched + self._idle_ttl < self._monotonic()
-
-    async def _reap(self, tracked: _Tracked, limit: asyncio.Semaphore) -> None:
-        async with limit:
-            # Between the snapshot and now it may have been used, stopped or lost; from here to STOPPING nothing awaits.
-            if self._tracked.get(tracked.key) is not tracked or not self._is_due(tracked):
-                return
-            idle = self._monotonic() - tracked.touched
-            task = self._begin_stop(tracked.key, f"idle for {idle:.0f}s").task
-            assert task is not None  # STOPPING has a task
-            await asyncio.wait((task,))  # its failure is logged where it happens
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reaper.run_record())
+            if self._is_reaping:
+                group.create_task(self._reaper.run())
 
 
-def _fail(outcome: asyncio.Future[Handle] | None, error: ProxyError) -> None:
-    """Tell those who wait for a start that it will not be; nobody need be waiting."""
-    if outcome is not None and not outcome.done():
-        outcome.set_exception(error)
-        outcome.exception()  # retrieved: asyncio does not report it as forgotten
+def _anew(trouble: StartStalled) -> StartStalled:
+    """Return a copy to raise: each caller's traceback is its own."""
+    return StartStalled(trouble.code, str(trouble))
 
 
 async def _unless_cut_off(work: Coroutine[Any, Any, _T]) -> _T:

@@ -68,6 +68,7 @@ class Handle:
         service_url: an http URL; a string is parsed.
         headers: sent upstream with every request in place of the client's own of the same name. They hold the
             notebook's token, so `repr` masks the values.
+        address: host and port to connect to, by default the URL's; an address is known before its name resolves.
 
     Raises:
         ValueError: `service_url` is not an absolute http URL, or holds a password; a header cannot be sent as it is.
@@ -75,8 +76,7 @@ class Handle:
 
     service_url: URL
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
-    address: tuple[str, int] = field(init=False, repr=False, compare=False)
-    """Host and port to connect to."""
+    address: tuple[str, int] = ("", 0)
     header_lines: bytes = field(init=False, repr=False, compare=False)
     """`headers` as they go over the wire, each line with its CRLF."""
 
@@ -90,7 +90,7 @@ class Handle:
         lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
         object.__setattr__(self, "service_url", url)
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
-        object.__setattr__(self, "address", (url.host, url.port))
+        object.__setattr__(self, "address", self.address if self.address[0] else (url.host, url.port))
         object.__setattr__(self, "header_lines", lines.encode("latin-1"))
 
     def __repr__(self) -> str:
@@ -112,6 +112,8 @@ class Event(enum.Enum):
 
     WAKE = "wake"
     """A request asks for it."""
+    FOUND = "found"
+    """It runs already: another process started it, or this one before it was restarted."""
     READY = "ready"
     """The backend's start returned a handle."""
     FAILED = "failed"
@@ -121,7 +123,7 @@ class Event(enum.Enum):
     GONE = "gone"
     """The backend's stop returned: nothing of it is left."""
     STUCK = "stuck"
-    """The backend's stop failed while a handle was known: it may still run, so it stays known and is stopped again."""
+    """The backend's stop failed or was contested while a handle was known: it still runs, as far as is known."""
     LOST = "lost"
     """It ended by itself, or refuses connections: the handle is worth nothing."""
 
@@ -129,6 +131,7 @@ class Event(enum.Enum):
 TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = MappingProxyType(
     {
         (Phase.STOPPED, Event.WAKE): Phase.STARTING,
+        (Phase.STOPPED, Event.FOUND): Phase.RUNNING,
         (Phase.STOPPED, Event.STOP): Phase.STOPPING,  # what runs may not be known here
         (Phase.STARTING, Event.READY): Phase.RUNNING,
         (Phase.STARTING, Event.FAILED): Phase.STOPPED,

@@ -1,28 +1,50 @@
-"""What the supervisor asks of whatever starts and stops notebook servers.
+"""What the supervisor asks of whatever starts and stops notebook servers, and what it is told.
 
 A backend keeps no idle times and takes no decisions: it starts what it is told to, stops what it is told to, and
-reports what happened without being told. It never calls a higher layer but through `Listener`.
+reports what happened without being told. It never calls a higher layer but through `Observer`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
+    from datetime import datetime
 
+    from proxy.errors import StartStalled
     from proxy.workspace import Handle, Key
 
-Listener: TypeAlias = "Callable[[Key, Handle, str], None]"
-"""Called in the event loop, without awaiting: the server behind this handle ended by itself, for this reason."""
+Mark: TypeAlias = object
+"""What `Backend.mark` wrote, for `Backend.stop` to insist on; opaque to everyone else."""
+
+
+class Observer(Protocol):
+    """Learns what happened that nobody here asked for. Called in the event loop; never awaits, never raises."""
+
+    def lost(self, key: Key, handle: Handle, reason: str) -> None:
+        """Learn that the server behind this handle ended, or is no longer where it was."""
+
+    def found(self, key: Key, handle: Handle, last_active: datetime | None) -> None:
+        """Learn that a server runs which was not started here; it was last used then, as far as is stored."""
+
+    def active(self, key: Key, at: datetime) -> None:
+        """Learn that somebody else stored this activity."""
+
+    def condemned(self, key: Key) -> None:
+        """Learn that somebody is about to reap it, unless newer activity is stored."""
+
+    def stalled(self, key: Key, trouble: StartStalled | None) -> None:
+        """Learn that something is in the way of a start, which goes on; None when it is out of the way."""
 
 
 class Backend(Protocol):
     """Starts and stops notebook servers. One per process; its methods are called in one event loop."""
 
-    def listen(self, listener: Listener) -> None:
-        """Name the one who is told when a notebook server ends by itself."""
+    def observe(self, observer: Observer) -> None:
+        """Name the one who is told; before `open`."""
+
+    async def open(self) -> None:
+        """Get ready: what runs already is reported as found. Returns when that is known, or cannot be known yet."""
 
     async def start(self, key: Key) -> Handle:
         """Return the handle of a notebook server that answers HTTP now, starting it if it is not there.
@@ -35,11 +57,39 @@ class Backend(Protocol):
         """
         ...
 
-    async def stop(self, key: Key) -> None:
+    async def stop(self, key: Key, mark: Mark | None = None) -> None:
         """Stop the notebook server and return when it is gone; already gone is success. Files stay.
 
+        Args:
+            key: which.
+            mark: of `mark`; then only if nothing newer has been stored since.
+
         Raises:
+            Contested: newer activity is stored; it was not stopped.
             StopFailed: it may still be running.
+        """
+
+    async def mark(self, key: Key, last_active: datetime) -> Mark | None:
+        """Announce that it is about to be reaped, so that others can object within `reap_grace`.
+
+        Returns:
+            What `stop` is to insist on; None where there are no others.
+
+        Raises:
+            Contested: newer activity is stored, or somebody else is about to reap it.
+            StopFailed: nothing could be announced; whether it runs is not known.
+        """
+
+    async def store(self, key: Key, last_active: datetime, *, pardon: bool = False) -> None:
+        """Store when it was last used, if that is newer than what is stored; never raises for what is gone.
+
+        Args:
+            key: which.
+            last_active: UTC.
+            pardon: also withdraw a mark, whoever made it.
+
+        Raises:
+            StopFailed: it could not be stored.
         """
 
     async def close(self) -> None:

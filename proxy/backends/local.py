@@ -35,9 +35,9 @@ from proxy.workspace import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
-    from proxy.backends import Listener
+    from proxy.backends import Mark, Observer
     from proxy.workspace import Key
 
 LOG_NAME: Final = ".notebook.log"  # hidden: Jupyter does not list it
@@ -201,12 +201,15 @@ class LocalBackend:
         self._grace_seconds = stop_grace.total_seconds()
         self._environ = {k: v for k, v in environ.items() if not k.upper().startswith(ENV_PREFIX)}
         self._sleep = sleep
-        self._listener: Listener | None = None
+        self._observer: Observer | None = None
         self._servers: dict[Key, _Server] = {}
 
-    def listen(self, listener: Listener) -> None:
+    def observe(self, observer: Observer) -> None:
         """Name the one who is told when a notebook server ends by itself."""
-        self._listener = listener
+        self._observer = observer
+
+    async def open(self) -> None:
+        """Do nothing: what an earlier proxy ran has ended with it."""
 
     async def start(self, key: Key) -> Handle:
         """Return the handle of a notebook server that answers; one that runs but no longer answers is replaced.
@@ -233,7 +236,7 @@ class LocalBackend:
         logger.info("notebook server started: workspace=%s port=%d pid=%s", key.workspace_id, server.port, server.pid)
         return server.handle
 
-    async def stop(self, key: Key) -> None:
+    async def stop(self, key: Key, mark: Mark | None = None) -> None:  # noqa: ARG002 - there are no others to object
         """Stop the notebook server and all its kernels; already gone is success. Cancelled, the stop goes on.
 
         Raises:
@@ -248,6 +251,12 @@ class LocalBackend:
         if not server.task.done():
             await self._force(server)
         logger.info("notebook server stopped: workspace=%s port=%d pid=%s", key.workspace_id, server.port, server.pid)
+
+    async def mark(self, key: Key, last_active: datetime) -> None:
+        """Announce nothing: there is nobody else."""
+
+    async def store(self, key: Key, last_active: datetime, *, pardon: bool = False) -> None:
+        """Store nothing: a server does not outlive the proxy that knows when it was used."""
 
     async def close(self) -> None:
         """Stop every notebook server, all at once; one that survives is in the log."""
@@ -294,7 +303,7 @@ class LocalBackend:
         return {**self._environ, **extra, "JUPYTER_TOKEN": server.token}
 
     async def _watch(self, server: _Server) -> _End:
-        """Run a server to its end, then forget it; tell the listener unless it was not ready yet, or was stopped."""
+        """Run a server to its end, then forget it; tell the observer unless it was not ready yet, or was stopped."""
         try:
             end = await server.run(self._command_of(server), self._environ_of(server), self._grace_seconds)
         finally:
@@ -302,8 +311,8 @@ class LocalBackend:
             del self._servers[server.key]  # there is no other: a start waits for this
         if server.is_ready and not server.is_stopping:
             logger.warning("notebook server ended by itself: workspace=%s: %s", server.key.workspace_id, end.reason)
-            if self._listener is not None:
-                self._listener(server.key, server.handle, end.reason)
+            if self._observer is not None:
+                self._observer.lost(server.key, server.handle, end.reason)
         return end
 
     async def _until_ready(self, server: _Server) -> None:

@@ -1,0 +1,42 @@
+"""What is known of one workspace that is starting, running or stopping. What is stopped is not tracked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from proxy.workspace import Event, Handle, Key, Phase, transition
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from proxy.errors import ProxyError, StartStalled
+
+
+@dataclass(slots=True, eq=False)
+class Tracked:
+    """One workspace. Changed by the supervisor alone, but for what its reaper keeps. Times are monotonic seconds."""
+
+    key: Key
+    touched: float
+    stored: float  # the newest activity that is on record
+    phase: Phase = Phase.STOPPED
+    handle: Handle | None = None
+    task: asyncio.Task[None] | None = None  # the start or the stop in flight
+    outcome: asyncio.Future[Handle] | None = None  # what waiters of a start wait for
+    trouble: asyncio.Future[StartStalled] | None = None  # what is in the way of it, as soon as something is
+    is_condemned: bool = False  # somebody is about to reap it: the next touch must object
+
+    def move(self, event: Event) -> None:
+        """Go on to the phase that follows.
+
+        Raises:
+            IllegalTransition: the table has none.
+        """
+        self.phase = transition(self.phase, event)
+
+    def fail(self, error: ProxyError) -> None:
+        """Tell those who wait for a start that it will not be; nobody need be waiting."""
+        if self.outcome is not None and not self.outcome.done():
+            self.outcome.set_exception(error)
+            self.outcome.exception()  # retrieved: asyncio does not report it as forgotten
