@@ -1,15 +1,23 @@
 """notebook-proxy: a reverse proxy that starts Jupyter notebooks on demand and stops them when they are idle.
 
 A request goes one way: `gateway` (which workspace?) → `auth` (may it?) → `supervisor` (is it running?) → a backend
-(`backends.local`) starts it → `workspace.Handle` → `relay` carries bytes both ways. `app` builds and connects all of
-it, `config` holds every setting, `errors` every exception, `pages` what is said to people. `workspace`, `target` and
-`relay.headers` / `relay.frames` are pure.
+(`backends.local`, `backends.kubernetes`) starts it → `workspace.Handle` → `relay` carries bytes both ways. `app` builds
+and connects all of it, `config` holds every setting, `errors` every exception, `pages` what is said to people.
+`workspace`, `target`, `naming`, `relay.headers` / `relay.frames` and the Kubernetes manifests are pure.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.config import Config
 from proxy.errors import InvalidKey, ProxyError, StartFailed, StartTimeout, StopFailed
 from proxy.supervisor import Supervisor
 from proxy.workspace import Handle, Key
+
+if TYPE_CHECKING:
+    from proxy.backends.kubernetes.manifests import build_deployment, build_service, service_url
 
 __version__ = "0.1.0"
 
@@ -24,4 +32,18 @@ __all__ = [
     "StopFailed",
     "Supervisor",
     "__version__",
+    "build_deployment",
+    "build_service",
+    "service_url",
 ]
+
+_LAZY: Final = dict.fromkeys(
+    ("build_deployment", "build_service", "service_url"), "proxy.backends.kubernetes.manifests"
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the manifest builders when they are asked for (PEP 562): who needs no cluster loads nothing of it."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -180,7 +180,7 @@ def expand(text: str) -> str:
 
 @given(st.text("$()aB{}", max_size=12))
 def test_text_reaches_the_process_as_it_was_written(text: str) -> None:
-    value = environment_of(Config.model_construct(extra_env_vars={"A": text}, **{"pod_overlay": {}}))["A"]
+    value = environment_of(Config.model_construct(extra_env_vars={"A": text}, pod_overlay={}))["A"]
 
     assert value is not None
     assert expand(value) == text

@@ -1,0 +1,1 @@
+"""The backend for a cluster: one Deployment and one Service for each workspace."""
