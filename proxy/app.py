@@ -14,7 +14,6 @@ import socket
 from typing import TYPE_CHECKING, Final, Self
 
 from proxy.backends.local import LocalBackend
-from proxy.errors import ConfigError
 from proxy.gateway import Gateway
 from proxy.relay.downstream import ClientServer
 from proxy.relay.upstream import Pool, find_half_open_peers

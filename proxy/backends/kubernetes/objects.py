@@ -152,17 +152,15 @@ class Objects:
             raise ForeignObject(f"Namespace {key.namespace!r} is labelled for another workspace; it is left alone.")
         if found is None:
             await self._create(path_to(CORE, "namespaces"), manifests.build_namespace(key, self._config))
-            for body in self._namespace_objects(key):
-                plural = body["kind"].lower() + ("" if body["kind"].endswith("s") else "s")
-                plural = plural.removesuffix("ys") + "ies" if plural.endswith("ys") else plural
-                await self._create(path_to(body["apiVersion"], plural, key.namespace), body)
+            for group_version, plural, body in self._namespace_objects(key):
+                await self._create(path_to(group_version, plural, key.namespace), body)
 
-    def _namespace_objects(self, key: Key) -> list[Object]:
+    def _namespace_objects(self, key: Key) -> list[tuple[str, str, Object]]:
         if not self._config.namespace_manifests:
             return []
         try:
             text = Path(self._config.namespace_manifests).read_text(encoding="utf-8")
-            return manifests.namespace_objects(text, key)
+            return manifests.build_namespace_objects(key, text)
         except (OSError, ValueError) as error:
             raise StartFailed("bad-namespace-manifests", f"namespace_manifests cannot be used: {error}") from error
 
