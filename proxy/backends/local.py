@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from proxy.backends import Listener
     from proxy.workspace import Handle, Key
 
-_STILL_THERE_SECONDS: Final = 3.0
+_STILL_THERE_SECONDS: Final = 15.0
 """For a server that answered before: to replace one that is merely busy would cost its kernels."""
 _GUARD_SECONDS: Final = 5.0
 """What the guard may take beyond the grace."""
