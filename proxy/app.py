@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Final, Self
 
 from proxy.backends.local import LocalBackend
+from proxy.config import is_in_cluster
 from proxy.gateway import Gateway
 from proxy.relay.downstream import ClientServer
 from proxy.relay.upstream import Pool, find_half_open_peers
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
+_LAST_WORD: Final = 0.1  # seconds, at the end of the grace, for those who have waited for a start
 
 
 class App:
@@ -92,16 +93,19 @@ class App:
     async def _end_connections(self, server: ClientServer) -> None:
         """Let requests finish, close websockets, then end what is left. Nothing is accepted any more."""
         self.supervisor.refuse_starts()
+        server.close_idle()
         self.websockets.close_all()
         grace = asyncio.create_task(self.gateway.drain(self.config.shutdown_grace.total_seconds()))
         hurry = asyncio.create_task(self.hurry.wait())
         try:
             await asyncio.wait((grace, hurry), return_when=asyncio.FIRST_COMPLETED)
-            if not (grace.done() and grace.result()):
-                logger.warning("requests cut off: in_flight=%d", self.gateway.in_flight)
         finally:
             for task in (grace, hurry):
                 task.cancel()
+        await self.supervisor.close()  # who waits for a start is told so
+        if self.gateway.in_flight and not await self.gateway.drain(_LAST_WORD):
+            logger.warning("requests cut off: in_flight=%d", self.gateway.in_flight)
+            self.gateway.cut_off()
         server.pre_shutdown()
         await server.shutdown(CLOSE_PATIENCE)
 
@@ -114,7 +118,7 @@ def make_backend(config: Config) -> Backend:
     """
     name = config.backend
     if name == "auto":
-        name = "kubernetes" if os.environ.get("KUBERNETES_SERVICE_HOST") else "local"
+        name = "kubernetes" if is_in_cluster() else "local"
     if name == "kubernetes":
         from proxy.backends.kubernetes.backend import KubernetesBackend  # noqa: PLC0415 - costs 40 MB, and 0.3 s
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 _REFUSED_METHODS: Final = frozenset({"CONNECT", "TRACE"})
-_AUTHORITY: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]@/?#\s]+)(?::([0-9]*))?")
+# Names and addresses as browsers send them: punycode, no escapes (RFC 3986 section 3.2.2 would allow more).
+_AUTHORITY: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]*))?")
 _ORIGIN: Final = re.compile(r"(https?)://([^/?#@]+)", re.IGNORECASE)
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 

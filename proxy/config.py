@@ -283,6 +283,16 @@ def load(flags: Mapping[str, str] | None = None, config_file: Path | None = None
     return config
 
 
+def is_in_cluster(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this process runs in a Kubernetes pod, as client libraries do."""
+    return bool(environ.get("KUBERNETES_SERVICE_HOST"))
+
+
+def inheritable_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment that notebook servers inherit: this process's own, without its settings."""
+    return {name: value for name, value in environ.items() if not name.upper().startswith(ENV_PREFIX)}
+
+
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Return one sentence for each `NOTEBOOK_PROXY_*` variable that is no setting: most often a typing error."""
     return list(settings_sources.unknown_variables(Config.model_fields, ENV_PREFIX, environ))

@@ -191,6 +191,10 @@ class UpstreamClosed(UpstreamError):
     code = "upstream-closed"
 
 
+class UpstreamLost(UpstreamClosed):
+    """A new connection was closed without a byte in answer to what may be sent again: the server may just have died."""
+
+
 class UpstreamGone(UpstreamClosed):
     """A kept connection was closed under a request that the proxy must not send twice unasked."""
 

@@ -13,12 +13,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, quote
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from proxy import auth, pages
-from proxy.errors import BadRequest, NotFound, ProxyError, UpstreamRefused
+from proxy.errors import BadRequest, NotFound, ProxyError, UpstreamLost, UpstreamRefused
 from proxy.naming import namespace_of
-from proxy.relay.downstream import RELAYED_CLOSE
+from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read
 from proxy.relay.headers import forwarded_lines
 from proxy.relay.http import Order, relay_http
 from proxy.target import Target, parse_target
@@ -27,6 +27,7 @@ from proxy.workspace import Key
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from ipaddress import IPv4Network, IPv6Network
+    from typing import Any
 
     from proxy.relay.upstream import Pool
     from proxy.relay.websocket import WebsocketRelay
@@ -48,8 +49,6 @@ class Gateway:
         trusted_proxies: networks whose `X-Forwarded-*` headers are believed.
         check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
 
-    Attributes:
-        in_flight: requests and websockets that are being carried.
     """
 
     def __init__(
@@ -68,15 +67,39 @@ class Gateway:
         self._namespace = namespace
         self._check_host = auth.check_host if check_host else auth.check_authority
         self._is_trusted = _trust(trusted_proxies)
-        self.in_flight = 0
+        self._in_flight: set[asyncio.Task[Any]] = set()
+        self._is_draining = False
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests and websockets are being carried."""
+        return len(self._in_flight)
+
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Cancelled when the client goes away, which ends the relay but no start."""
-        self.in_flight += 1
+        task = asyncio.current_task()
+        assert task is not None  # the server runs each request as a task
+        self._in_flight.add(task)
         self._is_quiet.clear()
         try:
+            response = await self._respond(request)
+        finally:
+            self._in_flight.discard(task)
+            if not self._in_flight:
+                self._is_quiet.set()
+        if isinstance(response, Relayed):
+            return RELAYED_CLOSE if self._is_draining else response
+        if self._is_draining or not is_read(request):
+            response.force_close()
+        return response
+
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer it, or say why not."""
+        try:
+            if request.protocol.writing_paused:  # who sends requests without reading the answers gets no more of them
+                await request.writer.drain()
             return await self._answer(request)
         except ProxyError as error:
             if error.status >= _SERVER_ERROR:
@@ -87,13 +110,13 @@ class Gateway:
         except Exception:
             logger.exception("request broke: method=%s", request.method)
             return _answer_error(request, ProxyError("This is a defect of the proxy; its log has the details."))
-        finally:
-            self.in_flight -= 1
-            if not self.in_flight:
-                self._is_quiet.set()
 
     async def drain(self, seconds: float) -> bool:
-        """Wait until no request is in flight, for at most so long; tell whether that was reached."""
+        """Wait until no request is in flight, for at most so long; tell whether that was reached.
+
+        From now on, each answer is the last on its connection.
+        """
+        self._is_draining = True
         try:
             async with asyncio.timeout(seconds):
                 await self._is_quiet.wait()
@@ -101,9 +124,16 @@ class Gateway:
             return False
         return True
 
+    def cut_off(self) -> None:
+        """End what is being carried, in a way that no client can take for the end of an answer."""
+        for task in self._in_flight:
+            task.cancel()
+
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         host = request.headers.get("Host", "")
         auth.check_method(request.method)
+        if request.version not in (HttpVersion10, HttpVersion11):
+            raise BadRequest("bad-version", "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
         self._check_host(host)
         target = parse_target(request.raw_path, host)
         if target.workspace_id is None:
@@ -112,7 +142,7 @@ class Gateway:
         is_upgrade = _is_websocket(request)
         auth.check_origin(request.method, request.headers.getall("Origin", ()), host, is_upgrade=is_upgrade)
         if target.is_bare:
-            return _redirect(request, target)
+            return _redirect(target)
         if is_upgrade and request.body_exists:
             raise BadRequest("bad-handshake", "A websocket handshake must not have a body.")
         if "Transfer-Encoding" in request.headers and request.version < HttpVersion11:
@@ -126,18 +156,20 @@ class Gateway:
         touch = partial(self._supervisor.touch, key)
         forwarded = self._forwarded(request)
         handle = await self._supervisor.ensure_running(key)
+        order = Order(request, target.wire, handle, forwarded, touch)
         for is_last in (False, True):
-            order = Order(request, target.wire, handle, forwarded, touch)
             try:
                 if is_upgrade:
                     return await self._websockets.relay(order)
                 return await relay_http(order, self._pool)
-            except UpstreamRefused as error:
-                self._supervisor.lost(key, handle, error.code)
-                self._pool.forget(handle)
+            except (UpstreamRefused, UpstreamLost) as error:
+                if is_last and isinstance(error, UpstreamLost):
+                    raise  # it was found well in between: this request is what it does not like
+                self._supervisor.lost(key, order.handle, error.code)
+                self._pool.forget(order.handle)
                 if is_last:
                     raise
-                handle = await self._supervisor.ensure_running(key)
+                order.handle = await self._supervisor.ensure_running(key)
         raise AssertionError("unreachable")
 
     def _key(self, workspace_id: str) -> Key:
@@ -170,23 +202,17 @@ def _is_websocket(request: web.BaseRequest) -> bool:
     return upgrade.strip().lower() == "websocket" and "upgrade" in (option.strip() for option in options)
 
 
-def _redirect(request: web.BaseRequest, target: Target) -> web.StreamResponse:
+def _redirect(target: Target) -> web.StreamResponse:
     """Send `/ws/<id>` to `/ws/<id>/`, with method and query."""
     location = target.path + "/" + ("" if target.query is None else f"?{target.query}")
-    response = web.Response(status=307, headers={"Location": location, "Cache-Control": "no-store"})
-    if request.body_exists:
-        response.force_close()
-    return response
+    return web.Response(status=307, headers={"Location": location, "Cache-Control": "no-store"})
 
 
 def _answer_error(request: web.BaseRequest, error: ProxyError) -> web.StreamResponse:
     status, body, headers = pages.answer(error, as_page=pages.wants_page(request.headers))
     if status == 405:  # noqa: PLR2004 - RFC 9110 section 15.5.6: it must name what is allowed
         headers["Allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-    response = web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)
-    if request.body_exists or request.method == "CONNECT":
-        response.force_close()  # what is left of the request is not read
-    return response
+    return web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)
 
 
 def _trust(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[str], bool]:

@@ -104,7 +104,7 @@ def _without_token(query: str) -> str | None:
     if not _TOKEN_MAYBE.search(query):
         return query
     parts = query.split("&")
-    kept = [part for part in parts if unquote_to_bytes(part.partition("=")[0].replace("+", " ")) != b"token"]
+    kept = [part for part in parts if unquote_to_bytes(part.partition("=")[0]) != b"token"]
     if len(kept) == len(parts):
         return query
     return "&".join(kept) if kept else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _COMMANDS: Final = ("chromium", "chromium-browser", "google-chrome")
 _HOW: Final = "install Debian's `chromium`, or set CHROMIUM to a Chromium's path"
@@ -54,8 +54,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line which tests were left out for want of a browser, and how to get them."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say in one line, below everything else, which browser tests were left out and how to get them."""
+    yield
     if left_out := _left_out(terminalreporter):
         names = ", ".join(nodeid.rpartition("::")[2] for nodeid in left_out)
         terminalreporter.write_line(f"Left out {len(left_out)} browser tests ({names}): {_HOW}.", yellow=True)

@@ -1,49 +1,37 @@
 """Run each workspace's notebook server as a process on this machine.
 
-Owns the processes, each under a guard (see `guard`), and their ports, directories and logs. No process outlives the
-proxy, however it ends; files stay. A port is held, bound but not listening, for as long as its server lives, so that
-nobody else can take it. The token is in the environment and the handle, never in argv (unless `notebook_command` asks
-for it) and never in a log line.
+Owns the processes (see `process`), each under a guard (see `guard`). No process outlives the proxy, however it ends;
+files stay. The token is in the environment and the handle, never in argv (unless `notebook_command` asks for it) and
+never in a log line.
 Knows nothing of who asks for a server, or why one is stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import importlib.util
 import logging
 import os
-import secrets
-import socket
-import stat
 import sys
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from yarl import URL
-
 from proxy.backends import guard
 from proxy.backends.probe import OK, Sleep, probe, until_answering
-from proxy.config import ENV_PREFIX
+from proxy.backends.process import End, Server
+from proxy.config import inheritable_environ
 from proxy.errors import StartFailed, StopFailed
 from proxy.naming import fill, placeholders
-from proxy.target import PREFIX
-from proxy.workspace import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
 
     from proxy.backends import Mark, Observer
-    from proxy.workspace import Key
+    from proxy.workspace import Handle, Key
 
-LOG_NAME: Final = ".notebook.log"  # hidden: Jupyter does not list it
-_MAX_LOG_BYTES: Final = 8 * 1024 * 1024
-_TAIL_BYTES, _TAIL_LINES = 8 * 1024, 20
-_STILL_THERE_SECONDS: Final = 3.0
+_STILL_THERE_SECONDS: Final = 15.0
 """For a server that answered before: to replace one that is merely busy would cost its kernels."""
 _GUARD_SECONDS: Final = 5.0
 """What the guard may take beyond the grace."""
@@ -59,111 +47,12 @@ _JUPYTER: Final = (
     "--ServerApp.port_retries=0",
     "--ServerApp.base_url={base_url}",
     "--ServerApp.root_dir={root}",
+    "--LabApp.workspaces_dir={root}/.jupyter/lab/workspaces",  # else all share one layout, with each other's open files
     "--ServerApp.allow_remote_access=True",  # requests carry the browser's Host
     "--ServerApp.trust_xheaders=True",
 )
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """How a server ended: for programs, for people, and the last lines of its log."""
-
-    code: str
-    reason: str
-    detail: str
-
-
-class _Log:
-    """A workspace's log: bounded at each start, and read from where this start began."""
-
-    def __init__(self, path: Path) -> None:
-        # What lies there may be a notebook's work: follow no link, and do not wait for a pipe's reader.
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._file = open(path, "r+b", buffering=0, opener=lambda name, _: os.open(name, flags, 0o600))  # noqa: SIM115
-        self.close = self._file.close
-        self.fileno = self._file.fileno
-        found = os.fstat(self.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            self.close()
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if found.st_size > _MAX_LOG_BYTES:
-            self._file.truncate(0)
-        self._start = min(found.st_size, os.fstat(self.fileno()).st_size)
-
-    def tail(self) -> str:
-        """Return the last lines that were written since."""
-        size = os.fstat(self.fileno()).st_size
-        start = max(self._start, size - _TAIL_BYTES)
-        text = os.pread(self.fileno(), max(size - start, 0), start).decode(errors="replace")
-        return "\n".join(text.splitlines()[-_TAIL_LINES:])
-
-
-class _Server:
-    """One start of one workspace: the guarded process, and what is held for it."""
-
-    task: asyncio.Task[_End]
-
-    def __init__(self, key: Key, root: Path, ready_path: str) -> None:
-        """Make the directory and reserve what a server needs.
-
-        Raises:
-            OSError: the directory or its log cannot be used, or there is no port or descriptor left.
-        """
-        self.key = key
-        self.root = root
-        self.base_url = f"{PREFIX}{key.workspace_id}/"
-        self.target = self.base_url + ready_path
-        self.token = secrets.token_hex(32)
-        self.is_ready = False
-        self.is_stopping = False
-        self.pid: int | None = None
-        with ExitStack() as held:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._log = held.enter_context(closing(_Log(root / LOG_NAME)))
-            port = held.enter_context(socket.socket())
-            port.bind(("127.0.0.1", 0))
-            # Only now: a free port is chosen without it, and the server, which sets it too, can share this one.
-            port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.port: int = port.getsockname()[1]
-            read, write = os.pipe()
-            self._lifeline = held.enter_context(os.fdopen(write, "wb", buffering=0))
-            self._guard_input = held.enter_context(os.fdopen(read, "rb", buffering=0))
-            self._held = held.pop_all()
-        self.handle = Handle(URL(f"http://127.0.0.1:{self.port}"), {"Authorization": f"token {self.token}"})
-
-    async def run(self, command: list[str], environ: Mapping[str, str], grace_seconds: float) -> _End:
-        """Run the guarded command until nothing of it is left, and say how it ended."""
-        log = self._log.fileno()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *guard.guarded(command, grace_seconds),
-                stdin=self._guard_input.fileno(),
-                stdout=log,
-                stderr=log,
-                cwd=self.root,
-                env=dict(environ),
-                start_new_session=True,  # Ctrl-C in the proxy's terminal is the proxy's alone
-            )
-        except (OSError, ValueError) as error:  # ValueError: a NUL or "=" where there can be none
-            return _End("cannot-run", str(error), "")
-        self._guard_input.close()
-        self.pid = process.pid
-        status = await process.wait()
-        return _End(*guard.describe(status), self.tail())
-
-    def tail(self) -> str:
-        """Return the last lines of this start's log, without the token."""
-        return self._log.tail().replace(self.token, "***")
-
-    def let_go(self) -> None:
-        """Make the guard end everything: this was the only other end of its standard input."""
-        self._lifeline.close()
-
-    def release(self) -> None:
-        """Give back everything that is held; the guard, if it still runs, ends everything."""
-        self._held.close()
 
 
 class LocalBackend:
@@ -177,7 +66,7 @@ class LocalBackend:
         extra_env_vars: `{workspace_id}` and `{workspace_id_short}` in values are replaced.
         failed_ttl: after so long without an answer a start has failed.
         stop_grace: between SIGTERM and SIGKILL.
-        environ: what servers inherit, but for the proxy's own settings.
+        environ: what servers inherit, without the proxy's own settings; by default this process's.
         sleep: waits between two probes.
     """
 
@@ -190,7 +79,7 @@ class LocalBackend:
         extra_env_vars: Mapping[str, str] | None = None,
         failed_ttl: timedelta,
         stop_grace: timedelta,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._root = Path(root).absolute()
@@ -199,10 +88,10 @@ class LocalBackend:
         self._extra_env_vars = dict(extra_env_vars or {})
         self._failed_ttl = failed_ttl
         self._grace_seconds = stop_grace.total_seconds()
-        self._environ = {k: v for k, v in environ.items() if not k.upper().startswith(ENV_PREFIX)}
+        self._environ = inheritable_environ() if environ is None else inheritable_environ(environ)
         self._sleep = sleep
         self._observer: Observer | None = None
-        self._servers: dict[Key, _Server] = {}
+        self._servers: dict[Key, Server] = {}
 
     def observe(self, observer: Observer) -> None:
         """Name the one who is told when a notebook server ends by itself."""
@@ -263,19 +152,19 @@ class LocalBackend:
         stops = (self.stop(key) for key in self._servers)
         await asyncio.gather(*stops, return_exceptions=True)
 
-    async def _is_answering(self, server: _Server) -> bool:
+    async def _is_answering(self, server: Server) -> bool:
         server.is_ready = False  # should it end now, that is answered by this start and reported to nobody
         status = await probe(server.handle, server.target, deadline_seconds=_STILL_THERE_SECONDS)
         server.is_ready = status == OK and not server.is_stopping and not server.task.done()
         return server.is_ready
 
-    def _launch(self, key: Key) -> _Server:
+    def _launch(self, key: Key) -> Server:
         if not self._command and importlib.util.find_spec("jupyterlab") is None:
             raise StartFailed(
                 "jupyter-missing", "JupyterLab is not installed here; install it: pip install 'notebook-proxy[local]'"
             )
         try:
-            server = _Server(key, self._root / key.workspace_id, self._ready_path)
+            server = Server(key, self._root / key.workspace_id, self._ready_path)
         except OSError as error:
             if error.filename is None:
                 raise StartFailed("cannot-run", f"The notebook server did not start: {error.strerror}.") from error
@@ -285,7 +174,7 @@ class LocalBackend:
         self._servers[key] = server
         return server
 
-    def _command_of(self, server: _Server) -> list[str]:
+    def _command_of(self, server: Server) -> list[str]:
         as_root = ("--allow-root",) if os.getuid() == 0 else ()
         values = {
             "port": str(server.port),
@@ -296,13 +185,13 @@ class LocalBackend:
         }
         return [fill(word, values) for word in self._command or (*_JUPYTER, *as_root)]
 
-    def _environ_of(self, server: _Server) -> dict[str, str]:
+    def _environ_of(self, server: Server) -> dict[str, str]:
         workspace_id = server.key.workspace_id
         values = placeholders(workspace_id)
         extra = {name: fill(value, values) for name, value in self._extra_env_vars.items()}
         return {**self._environ, **extra, "JUPYTER_TOKEN": server.token}
 
-    async def _watch(self, server: _Server) -> _End:
+    async def _watch(self, server: Server) -> End:
         """Run a server to its end, then forget it; tell the observer unless it was not ready yet, or was stopped."""
         try:
             end = await server.run(self._command_of(server), self._environ_of(server), self._grace_seconds)
@@ -315,7 +204,7 @@ class LocalBackend:
                 self._observer.lost(server.key, server.handle, end.reason)
         return end
 
-    async def _until_ready(self, server: _Server) -> None:
+    async def _until_ready(self, server: Server) -> None:
         """Return when the server answers; fail as soon as it has ended, or when `failed_ttl` is over."""
         probing = asyncio.create_task(until_answering(server.handle, server.target, sleep=self._sleep))
         try:
@@ -336,13 +225,13 @@ class LocalBackend:
         probing.result()
         server.is_ready = True
 
-    async def _describe_silence(self, server: _Server) -> str:
+    async def _describe_silence(self, server: Server) -> str:
         status = await probe(server.handle, server.target)
         found = "nothing answers there" if status is None else f"the answer is {status}"
         seconds = self._failed_ttl.total_seconds()
         return f"The notebook server did not answer 200 at {server.target} within {seconds:g} s: {found}."
 
-    async def _force(self, server: _Server) -> None:
+    async def _force(self, server: Server) -> None:
         """Kill what the guard should have ended, then the guard.
 
         Raises:

@@ -72,21 +72,50 @@ def cut_off(request: web.BaseRequest) -> None:
     transport.abort()
 
 
+def is_followed(request: web.BaseRequest) -> bool:
+    """Tell whether what the client sends behind this request is read as its next.
+
+    aiohttp's parser drops what comes in one piece with an `Upgrade` that it does not know.
+    """
+    upgrade = request.headers.get("Upgrade")
+    return upgrade is None or upgrade.lower() == "websocket"
+
+
+def is_read(request: web.BaseRequest) -> bool:
+    """Tell whether a request that was not relayed has been read to its end, so that another may follow it."""
+    return not request.body_exists and request.method != "CONNECT" and is_followed(request)
+
+
 class _ClientConnection(RequestHandler):
     """aiohttp's connection, which fails the body that is being read when its framing turns out malformed.
 
     aiohttp queues the parser's error as the next request, and leaves whoever reads the body waiting.
     """
 
-    __slots__ = ()
+    __slots__ = ("_last_content",)
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self._last_content: Any = None  # of the newest request; its handler may not have begun when its body turns bad
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request, of which nothing has been understood yet."""
+        return self._waiter is not None and not self._messages
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._messages and self._current_request is not None:
-            error = getattr(self._messages[-1][0], "exc", None)
-            content = self._current_request.content
-            if error is not None and not content.is_eof() and content.exception() is None:
-                content.set_exception(web.RequestPayloadError(str(getattr(error, "message", error))))
+        if not self._messages:
+            return
+        message, content = self._messages[-1]
+        error = getattr(message, "exc", None)
+        if error is None:
+            self._last_content = content
+            return
+        current = None if self._current_request is None else self._current_request.content
+        for unread in (current, self._last_content):
+            if unread is not None and not unread.is_eof() and unread.exception() is None:
+                unread.set_exception(web.RequestPayloadError(str(getattr(error, "message", error))))
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log a defect; a body that its client broke off is none, though aiohttp meets it while it reads the rest."""
@@ -108,10 +137,9 @@ class _ClientConnection(RequestHandler):
         logger.debug("refused what is not HTTP: peer=%s", request.remote)
         response = web.Response(
             status=status,
-            text='{"type": "about:blank", "title": "This is not a valid HTTP request", "status": 400, '
-            '"code": "bad-request"}\n',
-            content_type="application/problem+json",
-            headers={"Server": "notebook-proxy"},
+            body=b'{"type": "about:blank", "title": "This is not a valid HTTP request", "status": 400, '
+            b'"code": "bad-request"}\n',
+            headers={"Content-Type": "application/problem+json", "Server": "notebook-proxy"},
         )
         response.force_close()
         return response
@@ -130,6 +158,12 @@ class ClientServer(web.Server):
             "auto_decompress": False,
             "keepalive_timeout": KEEP_ALIVE,
         }
+
+    def close_idle(self) -> None:
+        """Close the connections that carry no request."""
+        for connection in self.connections:
+            if isinstance(connection, _ClientConnection) and connection.is_idle:
+                connection.force_close()
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of one new connection."""

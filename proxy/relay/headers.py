@@ -37,6 +37,8 @@ _KEPT_WHATEVER_CONNECTION_NAMES: Final = frozenset({b"content-length", b"host"})
 def _is_dropped_from_request(name: bytes) -> bool:
     # Many servers read X_Forwarded_For as X-Forwarded-For, so a look-alike is dropped with what it looks like.
     canonical = name.lower().replace(b"_", b"-")
+    if canonical == b"content-length":
+        return b"_" in name  # what a server reads as a second length frames the request anew
     return canonical in _CONNECTION or canonical in _OURS or canonical == b"expect"
 
 
@@ -116,12 +118,8 @@ def forwarded_lines(peer: str, scheme: str, host: str, *, believed: RawHeaders =
         host: the `Host` header.
         believed: the request's headers if `peer` is a trusted proxy, whose own statements then stand.
     """
-    hops = [value.decode("latin-1") for value in values_of(believed, b"x-forwarded-for")]
-    schemes = values_of(believed, b"x-forwarded-proto")
-    hosts = values_of(believed, b"x-forwarded-host")
-    told = (
-        ", ".join([*hops, peer]),
-        schemes[-1].decode("latin-1") if schemes else scheme,
-        hosts[-1].decode("latin-1") if hosts else host,
-    )
-    return "X-Forwarded-For: {}\r\nX-Forwarded-Proto: {}\r\nX-Forwarded-Host: {}\r\n".format(*told).encode("latin-1")
+    hops = [*values_of(believed, b"x-forwarded-for"), peer.encode()]
+    schemes = values_of(believed, b"x-forwarded-proto") or [scheme.encode()]
+    hosts = values_of(believed, b"x-forwarded-host") or [host.encode(errors="surrogateescape")]  # its bytes as sent
+    told = (b", ".join(hops), schemes[-1], hosts[-1])
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % told

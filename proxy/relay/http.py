@@ -8,13 +8,13 @@ written, an error can only cut it off, in a way that the client can tell from it
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import HttpVersion11, web
 
-from proxy.errors import BadRequest, ProxyError, UpstreamClosed, UpstreamGone
-from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, cut_off
+from proxy.errors import BadRequest, ProxyError, UpstreamClosed, UpstreamGone, UpstreamLost
+from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, cut_off, is_followed
 from proxy.relay.headers import request_lines, response_lines, values_of
 from proxy.relay.response import SWITCHING_PROTOCOLS, ResponseHead, ResponseReader
 
@@ -40,6 +40,9 @@ class Order:
         handle: where it goes.
         forwarded: the `X-Forwarded-*` lines.
         touch: called whenever something passes, in either direction.
+
+    Attributes:
+        body: all of the request's body, if it had come when the request was first sent; so it can be sent again.
     """
 
     request: web.BaseRequest
@@ -47,6 +50,7 @@ class Order:
     handle: Handle
     forwarded: bytes
     touch: Callable[[], None]
+    body: bytes | None = field(default=None, init=False)
 
     def head(self, extra: bytes = b"") -> bytes:
         """Return the request line and headers for the notebook server, with `extra` lines of the relay's own."""
@@ -90,7 +94,9 @@ class Exchange:
         self.has_answered = False
         self.is_ended = False
         self.error: ProxyError | None = None
-        self.keep_alive = order.request.keep_alive and order.request.version >= HttpVersion11
+        self.keep_alive = (
+            order.request.keep_alive and order.request.version >= HttpVersion11 and is_followed(order.request)
+        )
         connection.taker = self
         pool.watch(self)
 
@@ -111,11 +117,21 @@ class Exchange:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
+    def restart_clock(self) -> None:
+        """Count the time until the head from now: part of the request has just been sent."""
+        if not self.reader.has_head:
+            self._pool.watch(self)
+
     def fail(self, error: ProxyError) -> None:
         """End it with an error; the first one counts."""
         if self.error is None and not self.is_ended:
             self.error = error
             self._wake()
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the connection ended without a byte of an answer."""
+        return type(self.error) is UpstreamClosed and not self.reader.has_bytes
 
     def detach(self) -> None:
         """Let go of the connection; what becomes of it is the owner's to say."""
@@ -218,6 +234,7 @@ async def relay_http(order: Order, pool: Pool) -> web.StreamResponse:
     Raises:
         UpstreamRefused: no connection; nothing was sent and the body is untouched.
         UpstreamClosed: the notebook server closed before it answered.
+        UpstreamLost: the same on a new connection, where the request can be sent again.
         UpstreamGone: the same on a kept connection, where the request must not be sent again unasked.
         BadResponse: what came is not a response.
         UpstreamTimeout: no head came in time.
@@ -225,32 +242,35 @@ async def relay_http(order: Order, pool: Pool) -> web.StreamResponse:
     """
     request = order.request
     # What has come already is sent along at once; a longer body is carried piece by piece.
-    is_whole = not request.body_exists or request.content.is_eof()
-    body = request.content.read_nowait(-1) if is_whole and request.body_exists else b""
+    if order.body is None and (not request.body_exists or request.content.is_eof()):
+        order.body = request.content.read_nowait(-1) if request.body_exists else b""
+    can_repeat = order.body is not None and request.method in _IDEMPOTENT
     is_fresh = False
     while True:
         connection = await pool.acquire(order.handle, fresh=is_fresh)
         exchange = Exchange(order, connection, pool)
         try:
-            await _carry(order, exchange, connection, body if is_whole else None)
+            await _carry(order, exchange, connection)
         finally:
             answer = _finish(exchange, connection, pool, request)
         if exchange.error is None or exchange.has_answered:
             return answer
-        if connection.is_reused and type(exchange.error) is UpstreamClosed and not exchange.reader.has_bytes:
-            if is_whole and request.method in _IDEMPOTENT and not is_fresh:
+        if exchange.is_unanswered and connection.is_reused:
+            if can_repeat:
                 is_fresh = True
                 continue
             raise UpstreamGone(
                 "The notebook server closed the connection while the request was sent. It may or may not have been "
                 "carried out; look, then send it again."
             ) from exchange.error
+        if exchange.is_unanswered and can_repeat:
+            raise UpstreamLost(str(exchange.error)) from exchange.error
         raise exchange.error
 
 
-async def _carry(order: Order, exchange: Exchange, connection: Connection, body: bytes | None) -> None:
-    """Send the request and wait until its response is settled. `body` is all of it, or None if it is still to come."""
-    request = order.request
+async def _carry(order: Order, exchange: Exchange, connection: Connection) -> None:
+    """Send the request and wait until its response is settled."""
+    request, body = order.request, order.body
     is_chunked = "Transfer-Encoding" in request.headers
     extra = b"Transfer-Encoding: chunked\r\n" if is_chunked else b""
     if body is not None:
@@ -281,6 +301,7 @@ async def _upload(order: Order, exchange: Exchange, connection: Connection, *, i
             if exchange.is_refused:
                 return
             connection.write(b"%x\r\n%b\r\n" % (len(data), data) if is_chunked else data)
+            exchange.restart_clock()
             await exchange.has_room()
     except web.RequestPayloadError as error:
         exchange.fail(BadRequest("bad-body", f"The request's body is malformed: {error}"))

@@ -1,12 +1,14 @@
 """Read a notebook server's response strictly: where it begins and ends, and nothing that is not HTTP/1.
 
-httptools finds the framing; what it lets through is refused here. One reader reads one response: it is thrown away
-with its message, so that nothing of a response can leak into the next. Long bodies of known length and bodies that
-end with the connection bypass the parser, uncopied.
+httptools reads heads and chunks; what it lets through is refused here. It is given a head to its last byte and not
+one more, so that what follows is framed here and no result depends on the pieces in which bytes come. One reader reads
+one response: it is thrown away with its message, so that nothing of a response can leak into the next. Bodies of known
+length and bodies that end with the connection bypass the parser, uncopied.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -17,11 +19,14 @@ from proxy.errors import BadResponse, UpstreamClosed
 if TYPE_CHECKING:
     from proxy.relay.headers import RawHeaders
 
-MAX_HEAD_BYTES: Final = 65_536  # Tornado's own limit for a header block
+MAX_HEAD_BYTES: Final = 65_536  # Tornado's own limit for a header block; also for trailers and chunk extensions
 MAX_INTERIM: Final = 8  # 1xx responses before the final one
 SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL, _LAST = 200, 599
 _NO_CONTENT, _NOT_MODIFIED = 204, 304
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_END_OF_CHUNKS: Final = re.compile(rb"[^\r\n]\r\n\r\n")  # the last bytes of a chunked body, with or without trailers
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # what no reason phrase holds: RFC 9112 section 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,9 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_error", "_head_bytes", "_headers", "_interim", "_left", "_length", "_method", "_parser", "_reason",
-        "_receiver", "_transfer_encoding", "_until_eof", "has_head", "is_complete", "is_reusable", "is_switched",
-        "is_upgrade", "tail",
+        "_error", "_head_bytes", "_headers", "_idle_bytes", "_interim", "_last_bytes", "_left", "_length", "_method",
+        "_parser", "_reason", "_receiver", "_transfer_encoding", "_until_eof", "has_head", "is_complete",
+        "is_reusable", "is_switched", "is_upgrade", "tail",
     )  # fmt: skip
 
     def __init__(self, method: str, receiver: Receiver, *, is_upgrade: bool = False) -> None:
@@ -89,6 +94,8 @@ class ResponseReader:
         self._length: int | None = None
         self._transfer_encoding: bytes | None = None
         self._head_bytes = 0
+        self._idle_bytes = 0  # of a chunked body that have come since its last byte of content
+        self._last_bytes = b""  # what came last: an end may come in two pieces
         self._interim = 0
         self._left: int | None = None  # bytes of a body of known length that are still to come
         self._until_eof = False
@@ -108,11 +115,13 @@ class ResponseReader:
     # What the connection calls --------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Read the next bytes.
+        """Read the next bytes; none change nothing.
 
         Raises:
             BadResponse: they are not what an HTTP/1 server may answer here.
         """
+        if not data:
+            return
         if self.is_switched:
             self.tail += data
         elif self.is_complete:
@@ -121,8 +130,10 @@ class ResponseReader:
             self._receiver.on_body(data)
         elif self.has_head and self._left is not None:
             self._feed_known_length(data)
+        elif self.has_head:
+            self._feed_chunks(data)
         else:
-            self._feed_parser(data)
+            self._feed_head(data)
 
     def eof(self) -> None:
         """Take the end of the connection.
@@ -149,28 +160,41 @@ class ResponseReader:
         if self._left == 0:
             self._complete()
 
-    def _feed_parser(self, data: bytes) -> None:
-        if not self.has_head:
-            self._head_bytes += len(data)
+    def _feed_head(self, data: bytes) -> None:
+        if not self._head_bytes and not data.startswith(b"H"):  # the parser lets empty lines and RTSP/1.0 through
+            raise BadResponse("The notebook server's answer is not HTTP.")
+        joined = self._last_bytes + data
+        found = joined.find(_END_OF_HEAD)
+        end = len(data) if found < 0 else found + len(_END_OF_HEAD) - len(self._last_bytes)
+        self._last_bytes = joined[-3:] if found < 0 else b""
+        self._head_bytes += end
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise BadResponse(f"The notebook server's headers are larger than {MAX_HEAD_BYTES} bytes.")
+        self._parse(data[:end])
+        if end < len(data):
+            self.feed(data[end:])
+
+    def _feed_chunks(self, data: bytes) -> None:
+        self._idle_bytes += len(data)
+        self._parse(data)
+        self._last_bytes = (self._last_bytes + data)[-5:] if len(data) < 5 else data[-5:]  # noqa: PLR2004
+        if self.is_complete:
+            # The parser swallows empty lines behind the end; of anything else it tells.
+            self.is_reusable = self.is_reusable and _END_OF_CHUNKS.fullmatch(self._last_bytes) is not None
+        elif self._idle_bytes > MAX_HEAD_BYTES:
+            raise BadResponse(f"The notebook server sent more than {MAX_HEAD_BYTES} bytes between parts of a body.")
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._take_upgrade(data, upgrade.args[0])
+        except httptools.HttpParserUpgrade:
+            pass  # the end of a 101's head; or behind a message's end, which `on_message_begin` has noticed
         except httptools.HttpParserError as error:
             if self._error is not None:
                 raise self._error from None
             if not self.is_complete:
                 raise BadResponse(f"The notebook server's answer is not HTTP: {error}.") from error
             self.is_reusable = False  # garbage behind a message's end
-        if not self.has_head and self._head_bytes > MAX_HEAD_BYTES:
-            raise BadResponse(f"The notebook server's headers are larger than {MAX_HEAD_BYTES} bytes.")
-
-    def _take_upgrade(self, data: bytes, offset: int) -> None:
-        if self._error is not None:
-            raise self._error from None
-        if not self.has_head or not self.is_upgrade:
-            raise BadResponse("The notebook server switched protocols without being asked to.")
-        self.tail = data[offset:]
 
     def _complete(self) -> None:
         self.is_complete = True
@@ -197,11 +221,12 @@ class ResponseReader:
             return  # a trailer: not passed on (RFC 9110 section 6.5.1)
         lowered = name.lower()
         if lowered == b"content-length":
-            if not value.isdigit():
+            digits = value.strip(b" \t")  # RFC 9110 section 5.5: whitespace behind a value is not part of it
+            if not digits.isdigit():
                 self._refuse("bad Content-Length")
-            self._length = int(value)
+            self._length = int(digits)
         elif lowered == b"transfer-encoding":
-            if self._transfer_encoding is not None or value.lower() != b"chunked":
+            if self._transfer_encoding is not None or value.strip(b" \t").lower() != b"chunked":
                 self._refuse("unknown Transfer-Encoding")
             self._transfer_encoding = value
         self._headers.append((name, value))
@@ -215,52 +240,50 @@ class ResponseReader:
             self._refuse(f"HTTP version {version}")
         if self._transfer_encoding is not None and version == "1.0":
             self._refuse("Transfer-Encoding on HTTP/1.0")
-        if self._head_bytes > MAX_HEAD_BYTES and self._size_of_head() > MAX_HEAD_BYTES:
-            self._refuse(f"headers larger than {MAX_HEAD_BYTES} bytes")
+        if _CONTROLS.search(self._reason):
+            self._refuse("control characters in the status line")
         if status < _FIRST_FINAL and status != SWITCHING_PROTOCOLS:
             self._take_interim(status)
-        elif status > _LAST or (status == SWITCHING_PROTOCOLS and not self.is_upgrade):
+        elif status > _LAST or (status == SWITCHING_PROTOCOLS and not self._may_switch()):
             self._refuse(f"status {status}")
         else:
             self._take_head(status)
 
     def on_body(self, data: bytes) -> None:
-        """Pass body bytes on, and notice those that must not be."""
-        if self.is_complete:
-            self.is_reusable = False  # the body of a response that can have none
-            return
-        if self._left is not None:
-            self._left -= len(data)
-        self._receiver.on_body(data)
+        """Pass on what a chunk holds."""
+        if not self.is_complete:
+            self._idle_bytes = 0
+            self._receiver.on_body(data)
 
     def on_message_complete(self) -> None:
-        """Take the end of a message that the parser has framed."""
+        """Take the end of a chunked body."""
         if self.has_head and not self.is_complete:
             self._complete()
 
     # --
 
-    def _size_of_head(self) -> int:
-        return sum(len(name) + len(value) + 4 for name, value in self._headers)
+    def _may_switch(self) -> bool:
+        return self.is_upgrade and self._transfer_encoding is None and not self._length
 
     def _take_interim(self, status: int) -> None:
         self._interim += 1
-        if status < 100 or self._interim > MAX_INTERIM or self._transfer_encoding or self._length:  # noqa: PLR2004
-            self._refuse(f"status {status}" if status < 100 else "too many or malformed 1xx responses")  # noqa: PLR2004
+        if status < 100:  # noqa: PLR2004
+            self._refuse(f"status {status}")
+        # RFC 9110 section 8.6: neither Content-Length nor Transfer-Encoding is in a 1xx.
+        if self._interim > MAX_INTERIM or self._transfer_encoding is not None or self._length is not None:
+            self._refuse("too many or malformed 1xx responses")
         self._receiver.on_interim(ResponseHead(status, self._reason, self._headers, 0, has_body=False))
-        self._headers, self._reason, self._length, self._head_bytes = [], b"", None, 0
+        self._headers, self._reason, self._head_bytes = [], b"", 0
 
     def _take_head(self, status: int) -> None:
         self.has_head = True
-        bodiless = self._method == "HEAD" or status in (SWITCHING_PROTOCOLS, _NO_CONTENT, _NOT_MODIFIED)
         self.is_switched = status == SWITCHING_PROTOCOLS
         self.is_reusable = self._parser.should_keep_alive() and not self.is_switched
-        if bodiless:
+        bodiless = self._method == "HEAD" or status in (SWITCHING_PROTOCOLS, _NO_CONTENT, _NOT_MODIFIED)
+        if bodiless or self._length == 0:
             self._receiver.on_head(ResponseHead(status, self._reason, self._headers, 0, has_body=False))
             self._complete()
             return
-        if self._transfer_encoding is None:
-            self._left = self._length
-            self._until_eof = self._length is None
-        length = self._length if self._transfer_encoding is None else None
-        self._receiver.on_head(ResponseHead(status, self._reason, self._headers, length, has_body=length != 0))
+        self._left = self._length
+        self._until_eof = self._length is None and self._transfer_encoding is None
+        self._receiver.on_head(ResponseHead(status, self._reason, self._headers, self._length, has_body=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from proxy.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from proxy.workspace import Handle
 
@@ -23,6 +24,7 @@ CONNECT_TIMEOUT: Final = 5.0  # seconds; a notebook server is on this machine or
 IDLE_TIMEOUT: Final = 30.0  # seconds a connection is kept without a request
 MAX_IDLE: Final = 256  # kept per notebook server
 _TICK: Final = 1.0
+_REST_PIECE, _REST_PIECES = 65_536, 16  # bytes at once, and how often at most
 # What says something about the other side; anything else (EMFILE, EADDRNOTAVAIL) is about this one.
 _NOT_THERE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT}
@@ -146,12 +148,39 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who has it, or take it out of the pool."""
-        self.transport = None
-        taker, self.taker = self.taker, None
+        transport, self.transport = self.transport, None
+        taker = self.taker
+        if taker is not None and exc is not None and transport is not None:
+            for data in _read_rest(transport):
+                taker.on_readable(data)
+        self.taker = None
         if taker is None:
             self._forget(self)
         else:
             taker.on_closed(exc)
+
+
+def _read_rest(transport: asyncio.Transport) -> Iterator[bytes]:
+    """Yield what came before the connection broke: the early answer to an upload, say, whose next byte was refused.
+
+    A transport gives up reading when a write fails; its socket is open until `connection_lost` returns.
+    """
+    sock = transport.get_extra_info("socket")
+    try:
+        for _ in range(_REST_PIECES):
+            data = os.read(sock.fileno(), _REST_PIECE)
+            if not data:
+                return
+            yield data
+    except OSError:
+        return
+
+
+def _reason(error: OSError) -> str:
+    """Return what the system says; `error.strerror` would tell the client the address, too."""
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    return os.strerror(error.errno) if error.errno in errno.errorcode else type(error).__name__
 
 
 class Pool:
@@ -196,7 +225,7 @@ class Pool:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 _, made = await self._loop.create_connection(lambda: Connection(handle, self._forget), host, port)
         except OSError as error:
-            reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
+            reason = _reason(error)
             if isinstance(error, TimeoutError) or error.errno in _NOT_THERE:
                 raise UpstreamRefused(f"The notebook server takes no connection ({reason}).") from error
             raise UpstreamUnreachable(f"The proxy cannot connect to the notebook server ({reason}).") from error
@@ -206,7 +235,7 @@ class Pool:
         """Keep a connection for the next request to the same server; its last response must be complete."""
         connection.taker = None
         kept = self._idle[connection.handle]
-        if not connection.is_open or len(kept) >= MAX_IDLE:
+        if not connection.is_open or len(kept) >= MAX_IDLE or self._timer is None:
             connection.close()
             if not kept:
                 del self._idle[connection.handle]

@@ -12,7 +12,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import BadResponse, UpstreamError
+from proxy.errors import BadResponse, UpstreamError, UpstreamLost
 from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, cut_off, take_over
 from proxy.relay.frames import FrameScanner, close_frame
 from proxy.relay.headers import response_lines, values_of
@@ -95,7 +95,13 @@ class Tunnel:
             return
         transport.write(close_frame(code))
         # The client answers with a close frame; to close before it has read ours could lose it.
-        self._patience = asyncio.get_running_loop().call_later(CLOSE_PATIENCE, self._end)
+        self._patience = asyncio.get_running_loop().call_later(CLOSE_PATIENCE, self._give_up)
+
+    def _give_up(self) -> None:
+        transport = self._request.transport
+        if self._is_held and transport is not None:
+            transport.abort()  # it does not even read, so nothing would ever end the wait for room
+        self._end()
 
     def _end(self) -> None:
         self._is_ended = True
@@ -161,12 +167,14 @@ class WebsocketRelay:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._tunnels: set[Tunnel] = set()
+        self._close_code: int | None = None  # once all are closed, a handshake that was under way is so, too
 
     def __len__(self) -> int:
         return len(self._tunnels)
 
     def close_all(self, code: int = SERVICE_RESTART) -> None:
-        """Close every open websocket; each ends within `CLOSE_PATIENCE`."""
+        """Close every websocket, those to come as well; each ends within `CLOSE_PATIENCE`."""
+        self._close_code = code
         for tunnel in list(self._tunnels):
             tunnel.close(code)
 
@@ -177,7 +185,8 @@ class WebsocketRelay:
 
         Raises:
             UpstreamRefused: no connection could be made.
-            UpstreamClosed: the notebook server closed before it answered.
+            UpstreamLost: the notebook server closed before it answered.
+            UpstreamClosed: the same, half way through its answer.
             BadResponse: what came is not a response, or not the right answer to this handshake.
             UpstreamTimeout: no answer came in time.
         """
@@ -191,7 +200,7 @@ class WebsocketRelay:
                 self._answer(order, exchange.switched)
                 exchange.detach()
                 tunnel = Tunnel(order, connection)
-                await self._run(tunnel, exchange.reader.tail)
+                await self._run(order, tunnel, exchange.reader.tail)
                 return RELAYED_CLOSE
         finally:
             exchange.detach()
@@ -200,6 +209,8 @@ class WebsocketRelay:
             if exchange.has_answered and not exchange.is_ended:
                 cut_off(order.request)
         if exchange.error is not None and not exchange.has_answered:
+            if exchange.is_unanswered:
+                raise UpstreamLost(str(exchange.error)) from exchange.error
             raise exchange.error
         return RELAYED_KEEP if exchange.keep_alive and exchange.is_ended else RELAYED_CLOSE
 
@@ -217,9 +228,14 @@ class WebsocketRelay:
         lines = response_lines(head.headers, without_length=True)
         transport.write(b"".join((b"HTTP/1.1 101 Switching Protocols\r\n", lines, _UPGRADE, b"\r\n")))
 
-    async def _run(self, tunnel: Tunnel, tail: bytes) -> None:
+    async def _run(self, order: Order, tunnel: Tunnel, tail: bytes) -> None:
         self._tunnels.add(tunnel)
         try:
+            if self._close_code is not None:
+                tunnel.close(self._close_code)
             await tunnel.run(tail)
+        except Exception:
+            cut_off(order.request)  # an answer in words would be read as frames
+            raise
         finally:
             self._tunnels.discard(tunnel)

@@ -109,6 +109,7 @@ class FakeBackend:
         self.clearing: dict[Key, asyncio.Future[None]] = {}  # starts that were cancelled and have not ended yet
         self.stopping: dict[Key, asyncio.Future[None]] = {}
         self.slow_starts = self.slow_clearing = self.slow_stops = False
+        self.deaf_starts = False  # a start that is cancelled ends at once, but as if it were not
         self.broken_starts: dict[Key, Exception] = {}
         self.broken_stops: dict[Key, Exception] = {}
         self.starts: Counter[Key] = Counter()
@@ -129,7 +130,11 @@ class FakeBackend:
         self.starts[key] += 1
         gate = self.starting[key] = _gate(is_open=not self.slow_starts)
         try:
-            await gate
+            try:
+                await gate
+            except asyncio.CancelledError:
+                if not self.deaf_starts:
+                    raise
             if key in self.broken_starts:
                 raise self.broken_starts[key]
         except asyncio.CancelledError:

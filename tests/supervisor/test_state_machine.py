@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 READY_TIMEOUT, IDLE_TTL, REAP_INTERVAL = 60, 120, 30  # so that each can overtake the others within a few steps
 KEYS = (Key("one", "default"), Key("one", "elsewhere"))
 SETTINGS = settings(
-    max_examples=200,
+    max_examples=150,
     stateful_step_count=60,
     deadline=None,
     derandomize=True,

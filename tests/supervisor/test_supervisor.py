@@ -271,6 +271,21 @@ async def test_start_that_is_cut_off_from_within_fails_instead_of_hanging(slow: 
     assert slow.supervisor.phase(KEY) is Phase.STOPPED
 
 
+async def test_failed_start_that_nobody_waits_for_complains_only_in_the_log(
+    slow: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caller = await slow.request()
+    caller.cancel()
+    await settle()
+
+    slow.backend.fail_start(StartFailed("exited", "It ended at once."))
+    await settle()
+    caplog.clear()  # what it holds is not collected, and not complained of
+
+    assert caller.cancelled()
+    assert slow.supervisor.phase(KEY) is Phase.STOPPED  # and nothing was left unretrieved, which the stage checks
+
+
 # Starts that take long ------------------------------------------------------------------------------------------------
 
 
@@ -391,6 +406,24 @@ async def test_stop_waits_until_the_start_that_it_cancelled_has_ended(slow: Stag
     slow.backend.let_clear()
     await stopper
     assert slow.backend.stops[KEY] == 1
+
+
+@pytest.mark.parametrize("error", [None, StartFailed("exited", "It ended at once."), ZeroDivisionError()])
+async def test_start_that_ends_otherwise_than_by_its_cancellation_is_stopped_all_the_same(
+    slow: Stage, error: Exception | None
+) -> None:
+    slow.backend.deaf_starts, slow.backend.slow_stops = True, False
+    if error:
+        slow.backend.broken_starts[KEY] = error
+    caller = await slow.request()
+
+    await slow.supervisor.stop(KEY)
+
+    [told] = await outcomes([caller])
+    assert isinstance(told, StartFailed)
+    assert told.code == "stopped"
+    assert slow.backend.running == {}
+    assert slow.supervisor.phases() == {}
 
 
 async def test_start_that_ends_well_in_the_moment_of_its_stop_is_stopped(slow: Stage) -> None:
@@ -763,6 +796,16 @@ async def test_what_was_starting_at_close_can_be_stopped(slow: Stage) -> None:
     assert slow.backend.half_done == set()
 
 
+async def test_what_became_ready_while_it_was_closed_is_found(slow: Stage) -> None:
+    slow.backend.deaf_starts = True
+    caller = await slow.request()
+
+    await slow.supervisor.close()
+
+    assert [type(error) for error in await outcomes([caller])] == [ShuttingDown]
+    assert without_suspending(slow.supervisor.ensure_running(KEY)) is slow.backend.running[KEY]
+
+
 async def test_close_can_be_called_again_and_twice_at_once(slow: Stage) -> None:
     caller = await slow.request()
 
@@ -776,7 +819,9 @@ async def test_close_can_be_called_again_and_twice_at_once(slow: Stage) -> None:
 async def test_close_waits_for_a_start_that_a_stop_has_cancelled(slow: Stage) -> None:
     slow.backend.slow_clearing = True
     caller = await slow.request()
-    stopper, closer = await slow.begin(slow.supervisor.stop(KEY), slow.supervisor.close())
+    [stopper] = await slow.begin(slow.supervisor.stop(KEY))
+
+    [closer] = await slow.begin(slow.supervisor.close())
 
     assert not closer.done()
     assert list(slow.backend.clearing) == [KEY]  # it clears up in peace

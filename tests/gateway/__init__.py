@@ -1,0 +1,1 @@
+"""The gateway and the relay behind it, over real sockets."""
