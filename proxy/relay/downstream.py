@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
 if TYPE_CHECKING:
@@ -72,18 +72,20 @@ def cut_off(request: web.BaseRequest) -> None:
     transport.abort()
 
 
-def is_followed(request: web.BaseRequest) -> bool:
-    """Tell whether what the client sends behind this request is read as its next.
+def can_be_followed(request: web.BaseRequest) -> bool:
+    """Tell whether the client's connection can carry another request behind this one.
 
-    aiohttp's parser drops what comes in one piece with an `Upgrade` that it does not know.
+    Not behind an `Upgrade` to what aiohttp does not know: its parser drops whatever comes in one piece with that.
     """
+    if not request.keep_alive or request.version < HttpVersion11:
+        return False
     upgrade = request.headers.get("Upgrade")
     return upgrade is None or upgrade.lower() == "websocket"
 
 
 def is_read(request: web.BaseRequest) -> bool:
     """Tell whether a request that was not relayed has been read to its end, so that another may follow it."""
-    return not request.body_exists and request.method != "CONNECT" and is_followed(request)
+    return not request.body_exists and request.method != "CONNECT" and can_be_followed(request)
 
 
 class _ClientConnection(RequestHandler):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import HttpVersion11, web
 
 from proxy.errors import BadRequest, ProxyError, UpstreamClosed, UpstreamGone, UpstreamLost
-from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, cut_off, is_followed
+from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, can_be_followed, cut_off
 from proxy.relay.headers import request_lines, response_lines, values_of
 from proxy.relay.response import SWITCHING_PROTOCOLS, ResponseHead, ResponseReader
 
@@ -94,9 +94,7 @@ class Exchange:
         self.has_answered = False
         self.is_ended = False
         self.error: ProxyError | None = None
-        self.keep_alive = (
-            order.request.keep_alive and order.request.version >= HttpVersion11 and is_followed(order.request)
-        )
+        self.keep_alive = can_be_followed(order.request)
         connection.taker = self
         pool.watch(self)
 
