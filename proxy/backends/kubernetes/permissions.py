@@ -15,7 +15,7 @@ WORKSPACE_RULES: Final[tuple[Rule, ...]] = (
     ("", "services", ("create", "delete", "get", "list", "watch")),
     ("", "pods", ("list", "watch")),
     ("", "pods/log", ("get",)),  # the last lines of one that crashes
-    ("", "events", ("list", "watch")),  # of a pod that starts
+    ("", "events", ("list",)),  # of a pod that starts
     ("", "secrets", ("create", "delete", "get")),  # tokens of notebooks, and what they are derived from
     ("", "persistentvolumeclaims", ("create", "get")),  # never deleted
 )
