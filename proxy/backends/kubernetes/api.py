@@ -33,6 +33,7 @@ FIRST_DELAY: Final = 0.25  # seconds; doubles
 REPETITIONS: Final = 4
 LONGEST_WAIT: Final = 10.0  # seconds; who is asked to wait longer is told so instead
 PAGE: Final = 500  # objects, as client-go asks for
+_PAGES: Final = 1000
 _SUCCESS: Final = frozenset({200, 201, 202})
 _LOG_LIMIT: Final = 256 * 1024  # bytes
 _T = TypeVar("_T")
@@ -85,7 +86,7 @@ class Api:
         """
         query = _selectors(labels, fields) | {"limit": str(PAGE)}
         first, items = "", list[Object]()
-        while True:
+        for _ in range(_PAGES):
             try:
                 page = await self._call(Request("GET", path, deadline, query), page_of, repeat=repeat)
             except ApiError as error:
@@ -99,6 +100,7 @@ class Api:
             if not page.rest:
                 return Listing(items, first)
             query["continue"] = page.rest
+        raise ApiUnavailable(f"The list has no end: {_PAGES} pages")
 
     async def create(self, path: str, body: Object, *, deadline: float = DEADLINE) -> Object:
         """Create the object in the collection at `path` and return it as stored.
@@ -158,7 +160,7 @@ class Api:
         return await self._call(Request("GET", f"{path}/log", deadline, query), _text_of)
 
     async def watch(
-        self, path: str, version: str, *, labels: str = "", fields: str = "", seconds: int, grace: float = 30.0
+        self, path: str, version: str, *, labels: str = "", fields: str = "", seconds: int, grace: float
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield what happens to a collection after a version, bookmarks too, until the API server ends the watch.
 

@@ -1,8 +1,8 @@
 """Follow a collection of the Kubernetes API: one watch → list, then watch → for ever.
 
 Three generators, each in the next. A stream that made progress goes on from its last version; anything else begins anew
-with a list. No request follows another without a pause, but a watch its list; pauses grow until there is progress.
-Keeps no objects.
+with a list. Only a watch follows its list at once: before any other request is a pause, and pauses grow until there is
+progress. Keeps no objects.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 SHORTEST_WATCH: Final = 240  # seconds; the API server ends a watch after this and up to a minute more,
 LONGEST_WATCH: Final = 300  # by chance, so that not all watches end at once
-FIRST_PAUSE: Final = 0.5  # seconds; doubles without progress
+GRACE: Final = 30.0  # seconds more, after which the API server is taken for silent
+PAUSE: Final = 0.25  # seconds; after progress
+FIRST_PAUSE: Final = 1.0  # seconds; without progress it doubles
 LONGEST_PAUSE: Final = 10.0
 LONGEST_ASKED: Final = 60.0  # seconds of `Retry-After` that are heeded
 STEADY: Final = 30.0  # seconds; a watch that stood so long was a good one, even if nothing happened
@@ -50,17 +52,22 @@ class Pace:
         self.monotonic = clock.monotonic
         self.random = random
         self.pauses = 0
-        self.without_progress = 0
+        self.failures = 1  # in a row; no progress was made yet
 
     def progress(self) -> None:
-        """Let the next pause be the shortest."""
-        self.without_progress = 0
+        """Let the next pause be short."""
+        self.failures = 0
+
+    def failure(self) -> None:
+        """Let the next pause not be short, whatever progress came before."""
+        self.failures = max(self.failures, 1)
 
     async def pause(self, asked: float | None = None) -> None:
         """Wait, for at least what the API server asked (seconds, within bounds)."""
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.without_progress, 16))
+        grown = FIRST_PAUSE * 2.0 ** min(self.failures - 1, 16)
+        longest = min(LONGEST_PAUSE, grown) if self.failures else PAUSE
         self.pauses += 1
-        self.without_progress += 1
+        self.failures += 1
         at_least = max(longest / 2, min(asked or 0.0, LONGEST_ASKED))
         await self._clock.sleep(at_least + self.random() * longest / 2)
 
@@ -77,7 +84,8 @@ async def watch_once(
         ApiUnavailable: as `Api.watch`.
     """
     seconds = SHORTEST_WATCH + round(random() * (LONGEST_WATCH - SHORTEST_WATCH))
-    stream = api.watch(collection.path, version, labels=collection.labels, fields=collection.fields, seconds=seconds)
+    _, labels, fields = collection
+    stream = api.watch(collection.path, version, labels=labels, fields=fields, seconds=seconds, grace=GRACE)
     async with aclosing(stream) as events:
         async for event in events:
             if event.version.isdecimal() and version.isdecimal() and int(event.version) < int(version):
@@ -98,11 +106,12 @@ async def list_then_watch(api: Api, collection: Collection, pace: Pace) -> Async
     yield listing
     version = listing.version
     while True:
-        began_at, began = pace.monotonic(), version
-        is_refused, asked = False, None
+        began, began_at, refusal = version, pace.monotonic(), None
         try:
             async with aclosing(watch_once(api, collection, version, pace.random)) as events:
                 async for event in events:
+                    if event.version != version:
+                        pace.progress()
                     version = event.version
                     yield event
         except StreamCut as error:
@@ -110,12 +119,12 @@ async def list_then_watch(api: Api, collection: Collection, pace: Pace) -> Async
         except ApiError as error:
             if not error.is_not_taken:
                 raise
-            is_refused, asked = True, error.retry_after  # a list would cost the API server more than another watch
-        if version != began or pace.monotonic() - began_at >= STEADY:
+            refusal = error  # a list would cost the API server more than another watch
+        if pace.monotonic() - began_at >= STEADY:
             pace.progress()
-        elif not is_refused:
+        elif version == began and refusal is None:
             return
-        await pace.pause(asked)
+        await pace.pause(refusal.retry_after if refusal else None)
 
 
 async def watch_for_ever(api: Api, collection: Collection, pace: Pace) -> AsyncGenerator[Listing | WatchEvent, None]:
@@ -128,7 +137,8 @@ async def watch_for_ever(api: Api, collection: Collection, pace: Pace) -> AsyncG
                     yield step
         except ApiFailure as error:
             asked = error.retry_after
-            is_usual = isinstance(error, ApiError) and error.is_gone
-            level = logging.DEBUG if is_usual or pace.without_progress else logging.WARNING
+            pace.failure()
+            is_usual = pace.failures > 1 or (isinstance(error, ApiError) and error.is_gone)
+            level = logging.DEBUG if is_usual else logging.WARNING  # an outage is warned of once
             _log.log(level, "Kubernetes cannot be followed; trying again: %s: %s", collection.path, error)
         await pace.pause(asked)

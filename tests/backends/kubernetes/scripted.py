@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,12 +28,17 @@ TLS = Path(__file__).parent / "tls"
 HTML = b"<html><body><h1>Sign in</h1></body></html>"
 
 
+class TimeIsOver(Exception):
+    """Whoever sleeps past the end of a `HurriedClock`."""
+
+
 class HurriedClock:
-    """Sleeps take no time: they are written down, and the clock goes on by them."""
+    """Sleeps take no time: they are written down, and the clock goes on by them, to its end if it has one."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
         self.elapsed = 1000.0
+        self.ends_at = math.inf
 
     def monotonic(self) -> float:
         return self.elapsed
@@ -44,6 +50,8 @@ class HurriedClock:
         self.slept.append(seconds)
         self.elapsed += seconds
         await asyncio.sleep(0)
+        if self.elapsed > self.ends_at:
+            raise TimeIsOver
 
 
 @dataclass(frozen=True)

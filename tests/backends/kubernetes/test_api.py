@@ -59,8 +59,8 @@ reads_and_repeatable_writes = pytest.mark.parametrize(
 )
 
 
-async def watched(api: Api, seconds: int = 1, **options: Any) -> list[WatchEvent]:
-    async with aclosing(api.watch(PODS, "5", seconds=seconds, **options)) as events:
+async def watched(api: Api, seconds: int = 1, grace: float = 30.0, **options: Any) -> list[WatchEvent]:
+    async with aclosing(api.watch(PODS, "5", seconds=seconds, grace=grace, **options)) as events:
         return [event async for event in events]
 
 
@@ -185,6 +185,16 @@ async def test_a_list_whose_continuation_expired_is_read_in_one_piece(server: Sc
     assert "limit" not in server.seen[-1].query
 
 
+async def test_a_list_without_end_is_given_up(server: Scripted, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.backends.kubernetes.api._PAGES", 20)
+    server.otherwise = listing(9, thing("a", 1), rest="more")
+
+    with pytest.raises(ApiUnavailable, match="no end"):
+        await api.list(PODS)
+
+    assert len(server.seen) == 20
+
+
 async def test_a_list_that_is_gone_at_once_is_an_error(server: Scripted, api: Api) -> None:
     server.script = [status(410, "Expired")]
 
@@ -304,13 +314,17 @@ async def test_who_is_asked_to_wait_long_is_told_so_instead(server: Scripted, ap
 
 
 @pytest.mark.parametrize("fault", [BROKEN, reply(200, HTML, "text/html"), status(500, "InternalError"), SILENCE])
-async def test_a_post_that_may_be_done_is_not_repeated_but_reported(server: Scripted, api: Api, fault: Reply) -> None:
+async def test_a_post_that_may_be_done_is_not_repeated_but_reported(
+    server: Scripted, api: Api, clock: HurriedClock, fault: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.backends.kubernetes.api.ATTEMPT", 0.2)
     server.otherwise = fault
 
     with pytest.raises((ApiError, ApiUnavailable)) as caught:
-        await api.create(PODS, {}, deadline=0.05)
+        await api.create(PODS, {})
 
     assert (caught.value.may_be_done, len(server.seen)) == (True, 1)
+    assert clock.slept == []
 
 
 async def test_a_post_that_could_not_be_sent_is_repeated(clock: HurriedClock, tmp_path: Path) -> None:
@@ -419,7 +433,7 @@ async def test_a_silent_watch_is_given_up(server: Scripted, api: Api) -> None:
 
 async def test_a_watch_that_is_closed_ends_its_connection(server: Scripted, api: Api) -> None:
     server.script = [stream(line("ADDED", thing("a", 6)), then="silence")]
-    stream_ = api.watch(PODS, "5", seconds=300)
+    stream_ = api.watch(PODS, "5", seconds=300, grace=30)
 
     event = await anext(stream_)
     await stream_.aclose()

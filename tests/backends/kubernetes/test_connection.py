@@ -217,7 +217,7 @@ async def test_a_watch_is_begun_again_with_the_new_token(
     tls_server.script = [status(401, "Unauthorized"), stream()]
     (folder / "token").write_text("second")
 
-    assert [event async for event in api.watch(POD, "5", seconds=1)] == []
+    assert [event async for event in api.watch(POD, "5", seconds=1, grace=30)] == []
 
     assert tokens(tls_server) == ["first", "second"]
     await api.close()
