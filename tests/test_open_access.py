@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from aiohttp import ClientSession
 from aiohttp.test_utils import make_mocked_request
 
 from proxy import auth
+from proxy.app import App
 from proxy.config import Config, load
 from proxy.errors import BadRequest, ConfigError
 from proxy.gateway import Gateway
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Nobody:
@@ -57,3 +62,17 @@ async def test_a_malformed_host_is_refused_even_then(host: str) -> None:
 def test_authorities_with_and_without_port_are_well_formed() -> None:
     for host in ("example.org", "example.org:8443", "[2001:db8::1]:80", "10.0.0.1"):
         auth.check_authority(host)
+
+
+@pytest.mark.parametrize(("switch", "times"), [("on", 1), ("off", 0)])
+async def test_a_start_that_lets_everyone_in_is_said_in_the_log(
+    switch: str, times: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(listen="127.0.0.1:0", backend="local", local_root=tmp_path, insecure_no_auth=switch)
+
+    async with App(config) as app, ClientSession(headers={"Host": "notebooks.example.org"}) as client:
+        status = (await client.get(app.url)).status
+
+    warnings = [record.getMessage() for record in caplog.records if "authentication is off" in record.getMessage()]
+    assert len(warnings) == times
+    assert status == (200 if times else 400)
