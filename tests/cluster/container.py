@@ -151,4 +151,6 @@ class Container:
             await asyncio.gather(ended, hurry, return_exceptions=True)
 
     def _sweep(self) -> None:
-        kill_marked(self._mark.encode())
+        # Again until a look finds none: one that is killed may have started another just before.
+        while kill_marked(self._mark.encode()):
+            pass
