@@ -182,6 +182,14 @@ class Cluster:
         path.write_text(json.dumps(config, indent=2))
         return path
 
+    def rotate_token(self, user: User | None = None) -> None:
+        """Give a user another token, in the files that `kubeconfig` wrote too; the old one is refused with 401."""
+        user = user or self.access.admin
+        old = user.token
+        self.access.rotate(user)
+        for path in [*self.root.glob("*.kubeconfig"), *self.root.glob("*.token")]:
+            path.write_text(path.read_text().replace(old, user.token))
+
     def add_user(self, name: str, rules: Iterable[Rule] | None = None, namespaces: Iterable[str] | None = None) -> User:
         """Let in somebody who may do only what (verb, group, resource) `rules` say."""
         return self.access.add(name, rules, namespaces)
@@ -202,8 +210,8 @@ class Cluster:
         finally:
             unsubscribe()
 
-    def count_changes(self) -> list[Change]:
-        """Return a list that grows with every change from now on."""
+    def record_changes(self) -> list[Change]:
+        """Return a list to which every change from now on is added."""
         seen: list[Change] = []
         self.store.subscribe(seen.append)
         return seen

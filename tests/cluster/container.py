@@ -137,6 +137,9 @@ class Container:
 
     async def stop(self, grace_seconds: float, forced: asyncio.Event) -> int:
         """Ask it to end; when the grace is over, or `forced` is set, kill it. Returns the exit code."""
+        if grace_seconds <= 0 or forced.is_set():
+            self.kill()
+            return await self.wait()
         ended = asyncio.create_task(self._process.wait())
         hurry = asyncio.create_task(forced.wait())
         try:
@@ -151,4 +154,6 @@ class Container:
             await asyncio.gather(ended, hurry, return_exceptions=True)
 
     def _sweep(self) -> None:
-        kill_marked(self._mark.encode())
+        # Again until a look finds none: one that is killed may have started another just before.
+        while kill_marked(self._mark.encode()):
+            pass

@@ -6,10 +6,10 @@ the kinds that are served (https://kubernetes.io/docs/tasks/manage-kubernetes-ob
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.answers import bad_request, failed_test
+from tests.cluster.resources import clone
 
 if TYPE_CHECKING:
     from tests.cluster.resources import Obj
@@ -39,7 +39,7 @@ _DIRECTIVES = ("$patch", "$retainKeys")
 def merge_patch(target: Any, patch: Any) -> Any:
     """Apply a merge patch: null removes, objects are merged, everything else replaces."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return clone(patch)
     result = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
@@ -52,9 +52,9 @@ def merge_patch(target: Any, patch: Any) -> Any:
 def strategic_merge_patch(target: Any, patch: Any) -> Any:
     """Apply a strategic merge patch: as a merge patch, but lists of named things are merged by their key."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return clone(patch)
     if patch.get("$patch") == "replace":
-        return {key: copy.deepcopy(value) for key, value in patch.items() if key not in _DIRECTIVES}
+        return {key: clone(value) for key, value in patch.items() if key not in _DIRECTIVES}
     result = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if key in _DIRECTIVES or key.startswith("$setElementOrder/"):
@@ -76,7 +76,7 @@ def _merge_list(field: str, target: list[Any], patch: list[Any]) -> list[Any]:
         return [*target, *(item for item in patch if item not in target)]
     merge_key = _merge_key(field, patch)
     if merge_key is None or {"$patch": "replace"} in patch:
-        return [copy.deepcopy(item) for item in patch if item != {"$patch": "replace"}]
+        return [clone(item) for item in patch if item != {"$patch": "replace"}]
     result = list(target)
     for item in patch:
         if merge_key not in item:
@@ -106,7 +106,7 @@ def json_patch(target: Obj, operations: list[Obj]) -> Obj:
     Raises:
         ApiError: 422, a `test` did not hold or a path is not there.
     """
-    document: Any = copy.deepcopy(target)
+    document: Any = clone(target)
     for operation in operations:
         path = _pointer(operation["path"])
         match operation["op"]:
@@ -114,16 +114,16 @@ def json_patch(target: Obj, operations: list[Obj]) -> Obj:
                 if _at(document, path) != operation.get("value"):
                     raise failed_test()
             case "add":
-                document = _insert(document, path, copy.deepcopy(operation.get("value")))
+                document = _insert(document, path, clone(operation.get("value")))
             case "remove":
                 _remove(document, path)
             case "replace":
                 _at(document, path)
                 _remove(document, path)
-                document = _insert(document, path, copy.deepcopy(operation.get("value")))
+                document = _insert(document, path, clone(operation.get("value")))
             case "move" | "copy":
                 source = _pointer(operation["from"])
-                value = copy.deepcopy(_at(document, source))
+                value = clone(_at(document, source))
                 if operation["op"] == "move":
                     _remove(document, source)
                 document = _insert(document, path, value)

@@ -6,7 +6,6 @@ nothing of HTTP, users or processes.
 
 from __future__ import annotations
 
-import copy
 import random
 import uuid
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.cluster import answers, kinds, patches, resources
 from tests.cluster.quota import check_quota
-from tests.cluster.resources import Obj, Resource, is_terminating, name_of
+from tests.cluster.resources import Obj, Resource, clone, is_terminating, name_of
 
 if TYPE_CHECKING:
     from tests.cluster.store import Store
@@ -103,7 +102,7 @@ class Registry:
             ApiError: 409 the name is taken; 422 it breaks a rule; 403 quota, webhook or a terminating namespace; 404 no
                 such namespace.
         """
-        obj = copy.deepcopy(obj)
+        obj = clone(obj)
         metadata = obj.setdefault("metadata", {})
         if resource.namespaced and metadata.get("namespace", namespace) != namespace:
             raise answers.bad_request(
@@ -168,7 +167,8 @@ class Registry:
             raise answers.stale(resource, name)
         if metadata.get("uid", own["uid"]) != own["uid"]:
             raise answers.stale(resource, name)
-        proposed = self._propose(resource, current, copy.deepcopy(obj), subresource)
+        obj = {**obj, "status": clone(obj.get("status") or {})} if subresource == "status" else clone(obj)
+        proposed = self._propose(resource, current, obj, subresource)
         if proposed == current:
             return current
         kinds.validate(resource, proposed, current)
@@ -190,7 +190,7 @@ class Registry:
                 metadata[field] = current["metadata"][field]
         if subresource == "status":
             annotations = metadata.get("annotations")
-            proposed = {**current, "metadata": {**current["metadata"]}, "status": obj.get("status") or {}}
+            proposed = {**current, "metadata": {**current["metadata"]}, "status": obj["status"]}
             if annotations:
                 proposed["metadata"]["annotations"] = annotations
             return proposed

@@ -11,7 +11,8 @@ from typing import Any
 Obj = dict[str, Any]
 
 
-@dataclass(frozen=True)
+# Each is one object of this module, so identity is equality.
+@dataclass(frozen=True, eq=False)
 class Resource:
     """One served kind: its group, version, plural and the rules that differ between kinds."""
 
@@ -76,6 +77,15 @@ RESOURCES: tuple[Resource, ...] = (
 )
 BY_PATH = {(r.group, r.version, r.plural): r for r in RESOURCES}
 BY_KIND = {(r.api_version, r.kind): r for r in RESOURCES}
+
+
+def clone(value: Any) -> Any:
+    """Return a deep copy of what JSON can hold; several times as fast as `copy.deepcopy`."""
+    if isinstance(value, dict):
+        return {key: clone(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [clone(one) for one in value]
+    return value
 
 
 def name_of(obj: Obj) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -319,7 +320,8 @@ async def test_no_process_outlives_a_cluster_that_is_killed() -> None:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", DIES, env=env, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
-    mark = output.split()[0]
+    mark, root = output.split()
+    shutil.rmtree(root)
 
     async with asyncio.timeout(10):
         while marked(mark):

@@ -10,6 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+_LOOKS = 5
+
+
+def read_environment(process: Path) -> bytes:
+    """Return a process's environment: for an instant of its `exec` there is none, so look again."""
+    for _ in range(_LOOKS):
+        if environment := (process / "environ").read_bytes():
+            return environment
+        (process / "exe").readlink()  # fails for what has no program: a kernel thread, a zombie
+        time.sleep(0.001)
+    return b""
+
 
 def marked(mark: bytes) -> list[int]:
     """Return the processes whose environment holds a variable that begins with `mark`."""
@@ -17,7 +29,7 @@ def marked(mark: bytes) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                if b"\0" + mark in b"\0" + (entry / "environ").read_bytes():
+                if b"\0" + mark in b"\0" + read_environment(entry):
                     found.append(int(entry.name))
             except OSError:
                 continue  # it ended meanwhile, or is somebody else's
