@@ -79,6 +79,8 @@ class Handle:
     address: tuple[str, int] = ("", 0)
     header_lines: bytes = field(init=False, repr=False, compare=False)
     """`headers` as they go over the wire, each line with its CRLF."""
+    header_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
+    """Names of `headers`, lower-case: the client's own of these names are not passed on."""
 
     def __post_init__(self) -> None:
         url = URL(self.service_url)
@@ -92,6 +94,7 @@ class Handle:
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
         object.__setattr__(self, "address", self.address if self.address[0] else (url.host, url.port))
         object.__setattr__(self, "header_lines", lines.encode("latin-1"))
+        object.__setattr__(self, "header_names", frozenset(name.lower().encode() for name in self.headers))
 
     def __repr__(self) -> str:
         masked = dict.fromkeys(self.headers, "***")

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+# A time limit for one example says more about the machine than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _COMMANDS: Final = ("chromium", "chromium-browser", "google-chrome")
 _HOW: Final = "install Debian's `chromium`, or set CHROMIUM to a Chromium's path"

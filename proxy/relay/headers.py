@@ -71,7 +71,7 @@ def values_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes
     return [value for found, value in headers if found.lower() == name]
 
 
-def request_lines(headers: RawHeaders, ours: bytes) -> bytes:
+def request_lines(headers: RawHeaders, ours: bytes, *, replaced: frozenset[bytes] = frozenset()) -> bytes:
     """Return the header lines of a request to the notebook server, each with its CRLF, ours last.
 
     The client's `Authorization`, forwarding headers and `Expect` are dropped; those that `Connection` names are
@@ -80,8 +80,9 @@ def request_lines(headers: RawHeaders, ours: bytes) -> bytes:
     Args:
         headers: the client's, as they came.
         ours: ready lines: the handle's, `X-Forwarded-*`, framing, `Expect` where the relay passes it on.
+        replaced: names in lower case that stand in `ours` besides; the client's of these names are dropped as well.
     """
-    named = _named_by_connection(headers)
+    named = _named_by_connection(headers) | replaced
     lines: list[bytes] = []
     for name, value in headers:
         if _is_dropped_from_request(name) or (named and name.lower() in named):

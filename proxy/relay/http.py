@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from proxy.relay.upstream import Connection, Pool
     from proxy.workspace import Handle
 
+_ALWAYS_REPLACED: Final = frozenset({b"authorization"})
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 _CONTINUE, _FIRST_REFUSAL = 100, 400
 _NO_CONTENT: Final = 204
@@ -55,7 +56,7 @@ class Order:
     def head(self, extra: bytes = b"") -> bytes:
         """Return the request line and headers for the notebook server, with `extra` lines of the relay's own."""
         ours = b"".join((self.handle.header_lines, self.forwarded, extra))
-        lines = request_lines(self.request.raw_headers, ours)
+        lines = request_lines(self.request.raw_headers, ours, replaced=self.handle.header_names - _ALWAYS_REPLACED)
         return b"".join((self.request.method.encode("ascii"), b" ", self.target, b" HTTP/1.1\r\n", lines, b"\r\n"))
 
 

@@ -180,7 +180,8 @@ def _reason(error: OSError) -> str:
     """Return what the system says; `error.strerror` would tell the client the address, too."""
     if isinstance(error, TimeoutError):
         return "no answer"
-    return os.strerror(error.errno) if error.errno in errno.errorcode else type(error).__name__
+    known = error.errno is not None and error.errno in errno.errorcode
+    return os.strerror(error.errno or 0) if known else type(error).__name__
 
 
 class Pool:

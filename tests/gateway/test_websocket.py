@@ -457,8 +457,12 @@ async def test_client_that_does_not_even_read_is_closed_all_the_same(
     monkeypatch.setattr("proxy.relay.websocket.CLOSE_PATIENCE", 0.05)
     proxy = await launch()
     _, wire = await opened(proxy, receive_buffer=SMALL_BUFFER)
-    wire.send(frame(b"x" * 32 * MIB))
-    await calm(wire)
+    (tunnel,) = proxy.websockets._tunnels
+    while not tunnel._is_held:  # frames that come in one piece, so that it is held at a boundary
+        sent = tunnel._from_notebook.data_frames
+        await wire.push(frame(b"x" * 60_000))
+        await until(lambda sent=sent: tunnel._from_notebook.data_frames > sent)  # type: ignore[misc]
+    assert tunnel._from_notebook.is_at_boundary
 
     proxy.websockets.close_all()
 

@@ -166,3 +166,13 @@ def test_a_host_of_any_bytes_is_told_as_it_was_sent(sent: bytes) -> None:
     lines = forwarded_lines("::1", "http", sent.decode("utf-8", "surrogateescape"))
 
     assert lines.endswith(b"\r\nX-Forwarded-Host: " + sent + b"\r\n")
+
+
+def test_what_the_handle_sets_replaces_the_clients_own_in_any_spelling() -> None:
+    lines = request_lines(
+        [(b"X-Key", b"theirs"), (b"x-KEY", b"too"), (b"X-Keys", b"kept")],
+        b"X-Key: ours\r\n",
+        replaced=frozenset({b"x-key"}),
+    )
+
+    assert lines == b"X-Keys: kept\r\nX-Key: ours\r\n"
