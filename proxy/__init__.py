@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.config import Config
 from proxy.errors import InvalidKey, ProxyError, StartFailed, StartTimeout, StopFailed
 from proxy.supervisor import Supervisor
+from proxy.version import __version__
 from proxy.workspace import Handle, Key
 
 if TYPE_CHECKING:
     from proxy.backends.kubernetes.manifests import build_deployment, build_service, service_url
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Config",

@@ -20,9 +20,9 @@ import yaml
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
-from proxy import __version__
 from proxy.backends.kubernetes.api_errors import ApiUnavailable
 from proxy.errors import ConfigError
+from proxy.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping

@@ -152,6 +152,8 @@ class Objects:
             raise ForeignObject(f"Namespace {key.namespace!r} is labelled for another workspace; it is left alone.")
         if found is None:
             await self._create(path_to(CORE, "namespaces"), manifests.build_namespace(key, self._config))
+        if found is None or (found["metadata"].get("labels") or {}).get(ownership.MANAGED_BY) == ownership.MANAGER:
+            # Also where it was made before: a crash may have come between. What is there already is left as it is.
             for group_version, plural, body in self._namespace_objects(key):
                 await self._create(path_to(group_version, plural, key.namespace), body)
 
@@ -195,7 +197,8 @@ class Objects:
             not is_ready(deployment)
             and annotations_of(deployment).get(hash_of) != wanted["metadata"]["annotations"][hash_of]
         ):
-            changes["spec"] = {"replicas": 1, "template": wanted["spec"]["template"]}
+            template = replacement(deployment["spec"]["template"], wanted["spec"]["template"])
+            changes["spec"] = {"replicas": 1, "template": template}
             changes["metadata"] = {"annotations": {hash_of: wanted["metadata"]["annotations"][hash_of]}}
         if not changes:
             return deployment
@@ -223,6 +226,14 @@ class Objects:
             with contextlib.suppress(ApiError):  # somebody else was faster: look again
                 await self._api.delete(path, uid=found["metadata"]["uid"])
         raise StartFailed("unstable", f"Its {body['kind']} is made and deleted again and again; look who does it.")
+
+
+def replacement(old: Any, new: Any) -> Any:
+    """Return the merge patch (RFC 7396) that leaves nothing of `old` but what `new` has."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    gone = dict.fromkeys(old.keys() - new.keys())
+    return gone | {name: replacement(old.get(name), value) for name, value in new.items()}
 
 
 def is_ready(deployment: Mapping[str, Any]) -> bool:
