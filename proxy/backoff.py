@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from cachetools import TTLCache
 
-from proxy.errors import StartFailed
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proxy.errors import StartFailed
     from proxy.workspace import Key
 
 FIRST: Final = 1.0  # seconds
@@ -48,8 +47,7 @@ class BackOffs:
         failures = past.failures + 1 if past else 1
         seconds = max(FIRST * 2 ** min(failures - 1, 16), error.retry_after or 0)
         error.retry_after = math.ceil(min(seconds, LIMIT))
-        kept = StartFailed(error.code, str(error), detail=error.detail)  # without the traceback, which holds requests
-        self._records[key] = _Record(kept, self._monotonic() + error.retry_after, failures)
+        self._records[key] = _Record(error.again(None), self._monotonic() + error.retry_after, failures)
         return error.retry_after
 
     def clear(self, key: Key) -> None:
@@ -67,5 +65,4 @@ class BackOffs:
             return
         remaining = record.until - self._monotonic()
         if remaining > 0:
-            past = record.error
-            raise StartFailed(past.code, str(past), detail=past.detail, retry_after=math.ceil(remaining))
+            raise record.error.again(math.ceil(remaining))

@@ -125,6 +125,10 @@ class StartFailed(ProxyError):
         self.detail = detail
         self.retry_after = retry_after
 
+    def again(self, retry_after: int | None) -> StartFailed:
+        """Return the same failure, to be raised anew: without the traceback, which holds requests."""
+        return StartFailed(self.code, str(self), detail=self.detail, retry_after=retry_after)
+
 
 class StartStalled(ProxyError):
     """Something is in the way of a start that may heal by itself; the start goes on, and a retry joins it."""
@@ -138,12 +142,18 @@ class StartStalled(ProxyError):
         self.code = code
 
 
-class ForeignObject(ProxyError):
+class ForeignObject(StartFailed):
     """Something that is not ours stands where the workspace's objects would be; it is left alone."""
 
     status = 409
-    code = "foreign-object"
     title = "Something else has this workspace's name"
+
+    def __init__(self, message: str, *, detail: str = "", retry_after: int | None = None) -> None:
+        super().__init__("foreign-object", message, detail=detail, retry_after=retry_after)
+
+    def again(self, retry_after: int | None) -> ForeignObject:
+        """Return the same failure, to be raised anew."""
+        return ForeignObject(str(self), detail=self.detail, retry_after=retry_after)
 
 
 class Contested(ProxyError):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 Object: TypeAlias = Mapping[str, Any]
 
 CONTAINER: Final = "notebook"
-_CRASHES_UNTIL_FINAL: Final = 2  # the first restart may be chance
+_CRASHES_UNTIL_FINAL: Final = 2  # the first restart may be chance, and comes at once
 _CONFIG_ERRORS: Final = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "InvalidImageName", "RunContainerError"}
 )
@@ -40,6 +40,8 @@ _REFUSED_AS: Final = {
     "NotFound": ("namespace-missing", "{}; create it, or set create_namespace."),
     "Invalid": ("invalid-object", "The API server refuses the object that the settings make: {}"),
 }
+# What a full disk makes programs write: ENOSPC and EDQUOT as Python shows them, and SQLite's words.
+_FULL: Final = ("[Errno 28]", "No space left on device", "[Errno 122]", "Disk quota exceeded", "disk is full")
 
 
 class Step(enum.IntEnum):
@@ -74,32 +76,43 @@ def diagnose(deployment: Object, pods: Iterable[Object], events: Iterable[Object
 
     Args:
         deployment: its Deployment.
-        pods: the pods of its current ReplicaSet; those that are being deleted are passed over.
+        pods: the pods of its current template; those that are being deleted are passed over.
         events: recent events of those pods.
     """
-    alive = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    alive = [pod for pod in pods if not _map(pod, "metadata").get("deletionTimestamp")]
     found = [diagnosis for pod in alive for diagnosis in _of_pod(pod)]
     if not found and not alive:
         found += _of_deployment(deployment)
     if not any(diagnosis.is_final for diagnosis in found):
-        uids = {pod["metadata"]["uid"] for pod in alive if step_of(pod) < Step.STARTED}
-        found += _of_events(event for event in events if event.get("involvedObject", {}).get("uid") in uids)
+        uids = {_map(pod, "metadata").get("uid") for pod in alive if step_of(pod) < Step.STARTED}
+        found += _of_events(event for event in events if _map(event, "involvedObject").get("uid") in uids)
     return max(found, key=lambda diagnosis: diagnosis.is_final, default=None)
 
 
 def step_of(pod: Object) -> Step:
     """Return how far a pod has come."""
-    status = pod.get("status", {})
-    container = _container_status(status)
-    state = container.get("state", {})
-    if state.get("running") or container.get("started"):
+    container = _container_status(pod)
+    state = _map(container, "state")
+    if state.get("running") or container.get("started") or _count(container, "restartCount"):
         return Step.STARTED
     if container.get("imageID"):
         return Step.PULLED
-    if pod.get("spec", {}).get("nodeName"):
-        waiting = state.get("waiting", {}).get("reason")
+    if _map(pod, "spec").get("nodeName"):
+        waiting = _text(_map(state, "waiting"), "reason")
         return Step.PULLING if waiting in ("ContainerCreating", *_PULL_ERRORS) else Step.SCHEDULED
     return Step.CREATED
+
+
+def restarts_of(pod: Object) -> int:
+    """Return how often the notebook's container was started again."""
+    return _count(_container_status(pod), "restartCount")
+
+
+def with_log(diagnosis: Diagnosis, log: str) -> Diagnosis:
+    """Return what the last lines of a container that ended make of a diagnosis."""
+    if diagnosis.wants_log and any(sign in log for sign in _FULL):
+        return replace(diagnosis, code="disk-full", message="Its volume is full: delete files, or enlarge it.")
+    return diagnosis
 
 
 def of_refusal(reason: str, message: str, causes: Iterable[str], status: int) -> Diagnosis:
@@ -111,86 +124,82 @@ def of_refusal(reason: str, message: str, causes: Iterable[str], status: int) ->
         causes: the reasons of `Status.details.causes`.
         status: the HTTP status.
     """
-    if "NamespaceTerminating" in causes:
+    if "NamespaceTerminating" in causes or "because it is being terminated" in message:
         return Diagnosis(
             "namespace-terminating", "Its namespace is being deleted; wait until it is gone.", is_final=True
         )
     by_message = next((found for part, *found in _REFUSED_FOR if part in message), None)
     code, text = by_message or _REFUSED_AS.get(
-        reason, ("api-refused", f"The API server refuses ({status} {reason}): {{}}")
+        reason, ("api-refused", f"The API server refuses ({status} {_literal(reason)}): {{}}")
     )
     return Diagnosis(code, text.format(message), is_final=True)
 
 
-def _container_status(status: Object) -> Object:
-    named = [found for found in status.get("containerStatuses") or () if found.get("name") == CONTAINER]
-    return named[0] if named else {}
-
-
 def _of_pod(pod: Object) -> Iterable[Diagnosis]:
-    status = pod.get("status", {})
+    status = _map(pod, "status")
     if status.get("reason") == "Evicted":
-        message = status.get("message", "no reason given")
+        message = _text(status, "message") or "no reason given"
         code = "disk-full" if "ephemeral" in message or "disk" in message.lower() else "evicted"
         yield Diagnosis(code, f"Its pod was evicted: {message}", is_final=False)
-    for condition in status.get("conditions") or ():
+    for condition in _maps(status, "conditions"):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             yield _unscheduled(condition)
-    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+    for container in (*_maps(status, "initContainerStatuses"), *_maps(status, "containerStatuses")):
         yield from _of_container(container)
 
 
 def _unscheduled(condition: Object) -> Diagnosis:
-    message = condition.get("message", "")
+    message = _text(condition, "message")
     if "persistentvolumeclaim" in message and "not found" in message:
+        # Not final by itself: the scheduler may not have seen it yet.
         return Diagnosis(
-            "pvc-missing", f"Its volume is missing: {message}; create it, or set workspace_pvc_size.", is_final=True
+            "pvc-missing", f"Its volume is missing: {message}; create it, or set workspace_pvc_size.", is_final=False
         )
     return Diagnosis("unschedulable", f"No node can take it now: {message}", is_final=False)
 
 
 def _of_container(container: Object) -> Iterable[Diagnosis]:
-    state = container.get("state", {})
-    waiting = state.get("waiting", {})
-    reason, message = waiting.get("reason", ""), waiting.get("message", "")
-    ended = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}
-    crashes = container.get("restartCount", 0)
+    state = _map(container, "state")
+    waiting = _map(state, "waiting")
+    reason, message = _text(waiting, "reason"), _text(waiting, "message")
     if reason in _PULL_ERRORS:
-        yield Diagnosis(
-            "image-pull", f"The image {container.get('image')} cannot be pulled: {message or reason}", is_final=False
-        )
+        image = _text(container, "image")
+        yield Diagnosis("image-pull", f"The image {image} cannot be pulled: {message or reason}", is_final=False)
     elif reason in _CONFIG_ERRORS:
         code = "image-name" if reason == "InvalidImageName" else "container-config"
-        yield Diagnosis(code, f"The container cannot be made: {message or reason}", is_final=True)
-    elif ended.get("reason") == "OOMKilled" and not state.get("running"):
-        yield Diagnosis(
-            "out-of-memory",
-            "It used more memory than memory_limit allows and was killed.",
-            is_final=crashes >= _CRASHES_UNTIL_FINAL or reason == "CrashLoopBackOff",
-            wants_log=True,
-        )
-    elif reason == "CrashLoopBackOff" or (state.get("terminated") and not state.get("running")):
+        # What it refers to may be made yet, and was perhaps only just made by this very start.
+        is_final = reason != "CreateContainerConfigError"
+        yield Diagnosis(code, f"The container cannot be made: {message or reason}", is_final=is_final)
+    elif not state.get("running"):
+        yield from _of_crash(container, state, reason)
+
+
+def _of_crash(container: Object, state: Object, reason: str) -> Iterable[Diagnosis]:
+    """What ended again and again; a first end is no news, for it is started again at once."""
+    ended = _map(state, "terminated") or _map(_map(container, "lastState"), "terminated")
+    if not (reason == "CrashLoopBackOff" or (ended and _count(container, "restartCount") >= _CRASHES_UNTIL_FINAL)):
+        return
+    if ended.get("reason") == "OOMKilled":
+        message = "It used more memory than memory_limit allows and was killed."
+        yield Diagnosis("out-of-memory", message, is_final=True, wants_log=True)
+    else:
         status = ended.get("exitCode", "unknown")
-        yield Diagnosis(
-            "crash-loop",
-            f"It ends by itself again and again, with status {status}.",
-            is_final=reason == "CrashLoopBackOff" or crashes >= _CRASHES_UNTIL_FINAL,
-            wants_log=True,
-        )
+        message = f"It ends by itself again and again, with status {status}."
+        yield Diagnosis("crash-loop", message, is_final=True, wants_log=True)
 
 
 def _of_deployment(deployment: Object) -> Iterable[Diagnosis]:
     """What keeps a Deployment from having a pod at all."""
-    for condition in deployment.get("status", {}).get("conditions") or ():
+    for condition in _maps(_map(deployment, "status"), "conditions"):
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            message = condition.get("message", "")
-            causes = ["NamespaceTerminating"] if "being terminated" in message else []
-            yield of_refusal(condition.get("reason", ""), message, causes, 403)
+            found = of_refusal(_text(condition, "reason"), _text(condition, "message"), (), 403)
+            # What is not known may heal (a new namespace lacks its service account for a moment).
+            yield found if found.code != "api-refused" else replace(found, code="no-pod", is_final=False)
 
 
 def _of_events(events: Iterable[Object]) -> Iterable[Diagnosis]:
     for event in events:
-        reason, message = event.get("reason", ""), event.get("message", "")
+        reason, message = _text(event, "reason"), _text(event, "message")
         if event.get("type") != "Warning" or reason not in _MOUNT_EVENTS:
             continue
         if "Multi-Attach" in message:
@@ -199,3 +208,34 @@ def _of_events(events: Iterable[Object]) -> Iterable[Diagnosis]:
             yield Diagnosis("disk-full", f"Its volume is full: {message}", is_final=False)
         else:
             yield Diagnosis(_MOUNT_EVENTS[reason], f"Its volume cannot be mounted: {message}", is_final=False)
+
+
+# Absent, null and of another type are the same: nothing to say.
+
+
+def _container_status(pod: Object) -> Object:
+    return next((c for c in _maps(_map(pod, "status"), "containerStatuses") if c.get("name") == CONTAINER), {})
+
+
+def _map(obj: Object, name: str) -> Object:
+    found = obj.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _maps(obj: Object, name: str) -> list[Object]:
+    found = obj.get(name)
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
+
+def _text(obj: Object, name: str) -> str:
+    found = obj.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def _count(obj: Object, name: str) -> int:
+    found = obj.get(name)
+    return found if isinstance(found, int) else 0
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.kubernetes.api_errors import ApiError, ApiFailure
-from proxy.backends.kubernetes.ownership import LAST_ACTIVE, REAP_MARK
+from proxy.backends.kubernetes.ownership import LAST_ACTIVE, REAP_MARK, is_ours
+from proxy.backends.kubernetes.wire import path_to
 from proxy.errors import Contested, StopFailed
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
     from proxy.backends.kubernetes.api import Api, Object
     from proxy.clock import Clock
+    from proxy.workspace import Key
 
+_SAME: Final = timedelta(
+    seconds=2
+)  # by which two readings of one moment may differ: clocks are slewed, and read one by one
 LOOKS: Final = 5  # how often a write is tried that finds the object changed
 _STALE_MARKS: Final = 3  # a mark older than so many times reap_grace was left by a replica that died
 
@@ -75,14 +80,18 @@ class Fence:
         self._clock = clock
         self._grace = grace
 
-    def is_foreign_mark(self, obj: Mapping[str, Any]) -> bool:
-        """Tell whether another replica has announced a reap of late."""
+    def is_condemned(self, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
+        """Tell whether another replica has announced a reap between two looks."""
+        is_same = old is not None and annotations_of(old).get(REAP_MARK) == annotations_of(new).get(REAP_MARK)
+        return not is_same and self._is_foreign_mark(new)
+
+    def _is_foreign_mark(self, obj: Mapping[str, Any]) -> bool:
         replica, moment = _read_mark(annotations_of(obj).get(REAP_MARK))
         if moment is None or replica == self._replica:
             return False
         return abs(self._clock.now() - moment) < _STALE_MARKS * self._grace
 
-    async def mark(self, path: str, last_active: datetime) -> Mark:
+    async def mark(self, key: Key, last_active: datetime) -> Mark:
         """Announce a reap.
 
         Raises:
@@ -91,17 +100,17 @@ class Fence:
         """
         stamp = f"{self._replica} {format_time(self._clock.now())}"
         for _ in range(LOOKS):
-            found = await self._get(path)
+            found = await self._get(key)
             self._refuse_contested(found, last_active)
-            if self.is_foreign_mark(found):
+            if self._is_foreign_mark(found):
                 raise Contested("Another replica is about to stop it.")
-            written = await self._write(path, found, {REAP_MARK: stamp})
+            written = await self._write(key, found, {REAP_MARK: stamp})
             if written is not None:
                 meta = written["metadata"]
                 return Mark(meta["uid"], meta["resourceVersion"], stamp, last_active)
         raise Contested("It changes too often to be marked.")
 
-    async def store(self, path: str, last_active: datetime, *, pardon: bool) -> None:
+    async def store(self, key: Key, last_active: datetime, *, pardon: bool) -> None:
         """Raise what is stored; withdraw a mark where asked to. Gone is success.
 
         Raises:
@@ -109,7 +118,7 @@ class Fence:
         """
         for _ in range(LOOKS):
             try:
-                found = await self._get(path)
+                found = await self._get(key)
             except Contested:
                 return
             stored = last_active_of(found)
@@ -118,65 +127,79 @@ class Fence:
                 changes[LAST_ACTIVE] = format_time(last_active)
             if pardon and REAP_MARK in annotations_of(found):
                 changes[REAP_MARK] = None
-            if not changes or await self._write(path, found, changes) is not None:
+            if not changes or await self._write(key, found, changes) is not None:
                 return
         raise StopFailed("It changes too often for its activity to be stored.")
 
-    async def delete(self, path: str, mark: Mark | None) -> None:
+    async def delete(self, key: Key, mark: Mark | None = None) -> str | None:
         """Delete a Deployment, its pods first; with a mark only if nothing newer was stored since. Gone is success.
+
+        Returns:
+            The UID of what was deleted, whoever did it; None if there was nothing.
 
         Raises:
             Contested: newer activity is stored, or the mark was withdrawn.
             StopFailed: it could not be deleted.
         """
-        version = mark.version if mark else None
+        uid, version = (mark.uid, mark.version) if mark else ("", None)
         for _ in range(LOOKS):
+            if not version:  # without a mark, or after a conflict: look what there is
+                try:
+                    found = await self._get(key)
+                except Contested:
+                    return uid or None  # gone: another replica was faster
+                if mark is not None:
+                    self._refuse_unmarked(found, mark)
+                    version = found["metadata"]["resourceVersion"]
+                uid = found["metadata"]["uid"]
             try:
-                await self._api.delete(path, uid=mark.uid if mark else None, version=version, propagation="Foreground")
+                await self._api.delete(_path(key), uid=uid, version=version, propagation="Foreground")
             except ApiError as error:
                 if error.is_not_found:
-                    return
-                if mark is None or not error.is_conflict:
+                    return uid
+                if not error.is_conflict:
                     raise StopFailed(f"Kubernetes does not delete it: {error}") from error
+                version = None
             except ApiFailure as error:
                 raise StopFailed(f"Kubernetes does not answer: {error}") from error
             else:
-                return
-            try:
-                found = await self._get(path)
-            except Contested:
-                return  # gone: another replica was faster
-            if found["metadata"]["uid"] != mark.uid:
-                raise Contested("It was started anew.", last_active_of(found))
-            self._refuse_contested(found, mark.last_active)
-            if annotations_of(found).get(REAP_MARK) != mark.stamp:
-                raise Contested("Another replica saw that it is used.", last_active_of(found))
-            version = found["metadata"]["resourceVersion"]
+                return uid
         raise Contested("It changes too often to be deleted safely.")
+
+    def _refuse_unmarked(self, found: Mapping[str, Any], mark: Mark) -> None:
+        """Raise `Contested` if a reap that was announced must not be carried out any more."""
+        if found["metadata"]["uid"] != mark.uid:
+            raise Contested("It was started anew.", last_active_of(found))
+        self._refuse_contested(found, mark.last_active)
+        if annotations_of(found).get(REAP_MARK) != mark.stamp:
+            raise Contested("Another replica saw that it is used.", last_active_of(found))
 
     def _refuse_contested(self, found: Mapping[str, Any], last_active: datetime) -> None:
         stored = last_active_of(found)
-        if stored is not None and stored > last_active and stored <= self._clock.now():
+        if stored is not None and stored > last_active + _SAME and stored <= self._clock.now():
             raise Contested("Newer activity is stored.", stored)
 
-    async def _get(self, path: str) -> Object:
+    async def _get(self, key: Key) -> Object:
         try:
-            return await self._api.get(path)
+            found = await self._api.get(_path(key))
         except ApiError as error:
             if error.is_not_found:
                 raise Contested("It is gone.") from error
             raise StopFailed(f"Kubernetes does not show it: {error}") from error
         except ApiFailure as error:
             raise StopFailed(f"Kubernetes does not answer: {error}") from error
+        if not is_ours(found, key):
+            raise Contested("Something that is not ours has its name.")
+        return found
 
-    async def _write(self, path: str, found: Mapping[str, Any], changes: Mapping[str, str | None]) -> Object | None:
+    async def _write(self, key: Key, found: Mapping[str, Any], changes: Mapping[str, str | None]) -> Object | None:
         """Write annotations onto the very version that was read; None if it has changed since, or is gone."""
         meta = found["metadata"]
         body = {
             "metadata": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"], "annotations": dict(changes)}
         }
         try:
-            return await self._api.patch(path, body)
+            return await self._api.patch(_path(key), body)
         except ApiError as error:
             if error.is_conflict or error.is_not_found:
                 return None
@@ -188,3 +211,7 @@ class Fence:
 def _read_mark(text: str | None) -> tuple[str, datetime | None]:
     replica, _, moment = (text or "").partition(" ")
     return replica, parse_time(moment)
+
+
+def _path(key: Key) -> str:
+    return path_to("apps/v1", "deployments", key.namespace, key.deployment_name)

@@ -1,40 +1,32 @@
 """Make a workspace's objects, or take those that are there, in an order that no crash can spoil.
 
 The Deployment comes first, with no replica; then the Secret and the Service that it owns; then its one replica. What a
-crash leaves is completed by the next start, of any replica. What is not ours is never touched.
+crash leaves is completed by the next start, of any replica. What is not ours is never touched, and every write names
+the UID of what it was meant for.
 """
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.backends.kubernetes import failures, manifests, ownership
-from proxy.backends.kubernetes.api import ApiError, ApiFailure, path_to
-from proxy.backends.kubernetes.fence import annotations_of, format_time
-from proxy.backends.kubernetes.tokens import derive_token
+from proxy.backends.kubernetes import manifests, ownership
+from proxy.backends.kubernetes.api import path_to
+from proxy.backends.kubernetes.calls import APPS, CORE, Calls
+from proxy.backends.kubernetes.fence import annotations_of, format_time, last_active_of
+from proxy.backends.kubernetes.surroundings import Surroundings
 from proxy.errors import ForeignObject, StartFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from proxy.backends.kubernetes.api import Api, Object
+    from proxy.backends.kubernetes.keys import Keys
     from proxy.clock import Clock
     from proxy.config import Config
     from proxy.workspace import Key
 
-APPS, CORE = "apps/v1", "v1"
 _LOOKS: Final = 5  # how often a name that is taken and free again in turn is looked at
-
-
-def refused(error: ApiFailure) -> StartFailed:
-    """Return what a failed call means for a start."""
-    if isinstance(error, ApiError) and not error.is_server_error:
-        diagnosis = failures.of_refusal(error.reason, error.message, error.causes, error.status)
-        return StartFailed(diagnosis.code, diagnosis.message)
-    return StartFailed("api-unavailable", f"Kubernetes does not answer: {error}", retry_after=5)
+_PAUSE: Final = 0.1  # seconds before the second look; doubles
 
 
 class Objects:
@@ -44,187 +36,124 @@ class Objects:
         api: to write with.
         config: what the manifests are built from.
         clock: its wall clock stamps what is made.
-        key_secrets: key id to secret; the first is what new tokens are derived from.
+        keys: what tokens are derived from.
     """
 
-    def __init__(self, api: Api, config: Config, clock: Clock, key_secrets: Mapping[str, str]) -> None:
-        self._api = api
+    def __init__(self, api: Api, config: Config, clock: Clock, keys: Keys) -> None:
+        self._calls = Calls(api)
         self._config = config
         self._clock = clock
-        self._secrets = key_secrets
+        self.keys = keys
+        self.surroundings = Surroundings(self._calls, config)
 
-    def path(self, key: Key, plural: str) -> str:
-        """Return the path of one of a workspace's objects."""
-        group = APPS if plural == "deployments" else CORE
-        return path_to(group, plural, key.namespace, key.safe_deployment_name())
-
-    async def ensure(self, key: Key) -> Object | None:
+    async def ensure(self, key: Key, *, is_clear: Callable[[], bool] = lambda: True) -> Object | None:
         """Return the workspace's Deployment with all that belongs to it and one replica; None while an old one ends.
+
+        Args:
+            key: the workspace.
+            is_clear: tells whether no pod of an earlier Deployment is left.
 
         Raises:
             StartFailed: the API server refuses, or does not answer.
             ForeignObject: something that is not ours has one of the names.
         """
-        for _ in range(_LOOKS):
-            found = await self.find(key)
+        for look in range(_LOOKS):
+            found, is_new = await self.find(key), False
             if found is None:
-                await self._prepare(key)
-                found = await self._create_deployment(key)
-            if found is None:
-                continue  # somebody else was faster, or it was gone again
-            if not ownership.is_ours(found, key):
-                raise ForeignObject(f"Deployment {key.deployment_name!r} is not of notebook-proxy; it is left alone.")
-            if found["metadata"].get("deletionTimestamp"):
-                return None
-            return await self._complete(key, found)
+                if not is_clear():
+                    return None
+                await self.surroundings.prepare(key)
+                found, is_new = await self._create_deployment(key), True
+            if found is not None:
+                if not ownership.is_ours(found, key):
+                    raise ForeignObject(
+                        f"Deployment {key.deployment_name!r} is not of notebook-proxy; it is left alone."
+                    )
+                if _is_ending(found):
+                    return None
+                completed = await self._complete(key, found, is_new=is_new)
+                if completed is not None:
+                    return None if _is_ending(completed) else completed
+            await self._clock.sleep(_PAUSE * 2**look if look else 0)  # somebody else is at it
         raise StartFailed("unstable", "Its Deployment is made and deleted again and again; look who does it.")
 
     async def find(self, key: Key) -> Object | None:
         """Return the Deployment that has the workspace's name, whoever made it; None if there is none."""
-        return await self._get(self.path(key, "deployments"))
+        return await self._calls.find(_path(key, "deployments"))
 
-    async def delete_service(self, key: Key) -> None:
-        """Delete the workspace's Service if it is ours; gone is success. The Secret goes with its owner."""
-        path = self.path(key, "services")
-        found = await self._get(path)
-        if found is None or not ownership.is_ours(found, key):
-            return
-        try:
-            await self._api.delete(path, uid=found["metadata"]["uid"])
-        except ApiError as error:
-            if not (error.is_not_found or error.is_conflict):
-                raise refused(error) from error
-        except ApiFailure as error:
-            raise refused(error) from error
+    async def delete_service(self, key: Key, owner_uid: str | None) -> None:
+        """Delete the workspace's Service if it is ours and not a later Deployment's; gone is success."""
+        path = _path(key, "services")
+        found = await self._calls.find(path)
+        if found is not None and ownership.is_ours(found, key) and _is_left_of(found, owner_uid):
+            await self._calls.delete(path, found)
 
-    def token_of(self, key: Key, deployment: Mapping[str, Any]) -> str | None:
-        """Return the token of the notebook server that runs, or None if its secret is not known any more."""
-        said = annotations_of(deployment)
-        secret = self._secrets.get(said.get(ownership.KEY_ID, ""))
-        nonce = said.get(ownership.TOKEN_NONCE)
-        return derive_token(secret, key.workspace_id, nonce) if secret and nonce else None
+    async def learn_token(self, key: Key, deployment: Mapping[str, Any]) -> str | None:
+        """Return the token that the Deployment's Secret holds, and remember it; None if there is no such Secret.
 
-    # --
-
-    async def _get(self, path: str) -> Object | None:
-        try:
-            return await self._api.get(path)
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise refused(error) from error
-        except ApiFailure as error:
-            raise refused(error) from error
-
-    async def _create(self, collection: str, body: Object) -> Object | None:
-        """Create an object; None if the name is taken."""
-        try:
-            return await self._api.create(collection, body)
-        except ApiError as error:
-            if error.is_already_exists:
-                return None
-            raise refused(error) from error
-        except ApiFailure as error:
-            if error.may_be_done:
-                return None  # it may have been carried out: look
-            raise refused(error) from error
-
-    async def _prepare(self, key: Key) -> None:
-        """See to the namespace and the volume."""
-        if self._config.create_namespace:
-            await self._ensure_namespace(key)
-        body = manifests.build_pvc(key, self._config)
-        name = body["metadata"]["name"]
-        path = path_to(CORE, "persistentvolumeclaims", key.namespace, name)
-        found = await self._get(path)
-        if found is None and not self._config.workspace_pvc_size:
-            raise StartFailed(
-                "pvc-missing", f"PersistentVolumeClaim {name!r} is missing; create it, or set workspace_pvc_size."
-            )
-        if found is None:
-            await self._create(path_to(CORE, "persistentvolumeclaims", key.namespace), body)
-        elif ownership.is_of_another(found, key.workspace_id):
-            raise ForeignObject(f"PersistentVolumeClaim {name!r} is labelled for another workspace; it is left alone.")
-
-    async def _ensure_namespace(self, key: Key) -> None:
-        found = await self._get(path_to(CORE, "namespaces", name=key.namespace))
-        if found is not None and ownership.is_of_another(found, key.workspace_id):
-            raise ForeignObject(f"Namespace {key.namespace!r} is labelled for another workspace; it is left alone.")
-        if found is None:
-            await self._create(path_to(CORE, "namespaces"), manifests.build_namespace(key, self._config))
-        if found is None or (found["metadata"].get("labels") or {}).get(ownership.MANAGED_BY) == ownership.MANAGER:
-            # Also where it was made before: a crash may have come between. What is there already is left as it is.
-            for group_version, plural, body in self._namespace_objects(key):
-                await self._create(path_to(group_version, plural, key.namespace), body)
-
-    def _namespace_objects(self, key: Key) -> list[tuple[str, str, Object]]:
-        if not self._config.namespace_manifests:
-            return []
-        try:
-            text = Path(self._config.namespace_manifests).read_text(encoding="utf-8")
-            return manifests.build_namespace_objects(key, text)
-        except (OSError, ValueError) as error:
-            raise StartFailed("bad-namespace-manifests", f"namespace_manifests cannot be used: {error}") from error
+        For a token that was derived from a secret which is not known (any more), or made by hand.
+        """
+        found = await self._calls.find(_path(key, "secrets"))
+        if found is None or not ownership.is_ours(found, key) or _is_ending(found):
+            return None
+        if not _is_left_of(found, deployment["metadata"]["uid"]):
+            return None
+        return self.keys.learn(key, deployment, found)
 
     async def _create_deployment(self, key: Key) -> Object | None:
-        key_id = next(iter(self._secrets))
-        body = manifests.build_deployment(key, self._config)
+        body = _stamped(manifests.build_deployment(key, self._config))
         body["spec"]["replicas"] = 0
-        body["metadata"]["annotations"] |= {
-            ownership.KEY_ID: key_id,
-            ownership.TOKEN_NONCE: secrets.token_hex(16),
-            ownership.LAST_ACTIVE: format_time(self._clock.now()),
-        }
-        return await self._create(path_to(APPS, "deployments", key.namespace), body)
+        now = format_time(self._clock.now())
+        body["metadata"]["annotations"] |= {**self.keys.new_annotations(), ownership.LAST_ACTIVE: now}
+        return await self._calls.create(path_to(APPS, "deployments", key.namespace), body)
 
-    async def _complete(self, key: Key, deployment: Object) -> Object:
-        """Give the Deployment what it lacks: its Secret, its Service, the template of today, its replica."""
-        token = self.token_of(key, deployment)
-        if token is None:
-            raise StartFailed(
-                "key-unknown", "It was started with a notebook_secret that is not known here; stop it first."
-            )
+    async def _complete(self, key: Key, deployment: Object, *, is_new: bool) -> Object | None:
+        """Give the Deployment what it lacks: Secret, Service, today's template, its replica; None to look again."""
+        token = self.keys.token_of(key, deployment) or await self.learn_token(key, deployment)
+        if token is None:  # made by hand, without a Secret, or of a key that is lost with it: a new token
+            changes = {"metadata": {"annotations": self.keys.new_annotations()}}
+            await self._calls.patch(_path(key, "deployments"), deployment, changes)
+            return None
         owner = manifests.owner_reference(deployment)
         await self._ensure_owned(key, "secrets", manifests.build_secret(key, self._config, token, owner), owner)
-        service = manifests.build_service(key, self._config, owner=owner)
-        await self._ensure_owned(key, "services", service, owner)
-        wanted = manifests.build_deployment(key, self._config)
-        changes: Object = {}
-        if deployment["spec"].get("replicas") != 1:
-            changes["spec"] = {"replicas": 1}
-        hash_of = ownership.TEMPLATE_HASH
-        if (
-            not is_ready(deployment)
-            and annotations_of(deployment).get(hash_of) != wanted["metadata"]["annotations"][hash_of]
-        ):
-            template = replacement(deployment["spec"]["template"], wanted["spec"]["template"])
-            changes["spec"] = {"replicas": 1, "template": template}
-            changes["metadata"] = {"annotations": {hash_of: wanted["metadata"]["annotations"][hash_of]}}
-        if not changes:
-            return deployment
-        try:
-            return await self._api.patch(self.path(key, "deployments"), changes)
-        except ApiFailure as error:
-            raise refused(error) from error
+        await self._ensure_owned(key, "services", manifests.build_service(key, self._config, owner=owner), owner)
+        changes = self._changes(key, deployment, is_new=is_new)
+        return await self._calls.patch(_path(key, "deployments"), deployment, changes) if changes else deployment
+
+    def _changes(self, key: Key, deployment: Object, *, is_new: bool) -> Object:
+        """Return the merge patch that makes the Deployment what it should be, and says that it is used."""
+        said, annotations = annotations_of(deployment), dict[str, str | None]()
+        spec: Object = {} if deployment["spec"].get("replicas") == 1 else {"replicas": 1}
+        if not is_new:  # a request wins over a reap that may be under way
+            stored, now = last_active_of(deployment), self._clock.now()
+            if stored is None or stored < now:
+                annotations[ownership.LAST_ACTIVE] = format_time(now)
+            if ownership.REAP_MARK in said:
+                annotations[ownership.REAP_MARK] = None
+        wanted = _stamped(manifests.build_deployment(key, self._config))
+        hash_now = wanted["metadata"]["annotations"][ownership.TEMPLATE_HASH]
+        if not is_ready(deployment) and said.get(ownership.TEMPLATE_HASH) != hash_now:
+            spec["replicas"] = 1
+            spec["template"] = replacement(deployment["spec"]["template"], wanted["spec"]["template"])
+            annotations[ownership.TEMPLATE_HASH] = hash_now
+        changes: Object = {"spec": spec} if spec else {}
+        return changes | ({"metadata": {"annotations": annotations}} if annotations else {})
 
     async def _ensure_owned(self, key: Key, plural: str, body: Object, owner: Object) -> None:
         """Create an object that the Deployment owns; replace one of ours that an earlier Deployment owned."""
-        path = self.path(key, plural)
-        for _ in range(_LOOKS):
-            if await self._create(path_to(CORE, plural, key.namespace), body) is not None:
-                return
-            found = await self._get(path)
-            if found is None:
-                continue
-            if not ownership.is_ours(found, key):
-                raise ForeignObject(
-                    f"{body['kind']} {key.deployment_name!r} is not of notebook-proxy; it is left alone."
-                )
-            owners = [ref.get("uid") for ref in found["metadata"].get("ownerReferences") or ()]
-            if owner["uid"] in owners and not found["metadata"].get("deletionTimestamp"):
-                return
-            with contextlib.suppress(ApiError):  # somebody else was faster: look again
-                await self._api.delete(path, uid=found["metadata"]["uid"])
+        path = _path(key, plural)
+        for look in range(_LOOKS):
+            found = await self._calls.create(path_to(CORE, plural, key.namespace), body)
+            found = found or await self._calls.find(path)
+            if found is not None:
+                if not ownership.is_ours(found, key):
+                    raise ForeignObject(
+                        f"{body['kind']} {key.deployment_name!r} is not of notebook-proxy; it is left alone."
+                    )
+                if _is_left_of(found, owner["uid"]) and not _is_ending(found):
+                    return
+                await self._calls.delete(path, found)
+            await self._clock.sleep(_PAUSE * 2**look if look else 0)
         raise StartFailed("unstable", f"Its {body['kind']} is made and deleted again and again; look who does it.")
 
 
@@ -238,11 +167,33 @@ def replacement(old: Any, new: Any) -> Any:
 
 def is_ready(deployment: Mapping[str, Any]) -> bool:
     """Tell whether a Deployment's pod is ready: of this generation, and not being deleted."""
-    meta, status = deployment["metadata"], deployment.get("status", {})
+    meta, status = deployment["metadata"], deployment.get("status") or {}
     return (
         not meta.get("deletionTimestamp")
         and deployment["spec"].get("replicas") == 1
-        and status.get("observedGeneration", 0) >= meta.get("generation", 1)
+        and (status.get("observedGeneration") or 0) >= meta.get("generation", 1)
         and (status.get("readyReplicas") or 0) >= 1
         and (status.get("updatedReplicas") or 0) >= 1
     )
+
+
+def _path(key: Key, plural: str) -> str:
+    group_version = APPS if plural == "deployments" else CORE
+    return path_to(group_version, plural, key.namespace, key.safe_deployment_name())
+
+
+def _stamped(body: Object) -> Object:
+    """Return a Deployment whose pods say of which template they are."""
+    stamp = {ownership.TEMPLATE_HASH: body["metadata"]["annotations"][ownership.TEMPLATE_HASH]}
+    body["spec"]["template"]["metadata"]["annotations"] |= stamp
+    return body
+
+
+def _is_ending(found: Mapping[str, Any]) -> bool:
+    return bool(found["metadata"].get("deletionTimestamp"))
+
+
+def _is_left_of(found: Mapping[str, Any], owner_uid: str | None) -> bool:
+    """Tell whether a Deployment owns an object, or nobody does: one that was made by hand."""
+    owners = [reference.get("uid") for reference in found["metadata"].get("ownerReferences") or ()]
+    return not owners or owner_uid in owners

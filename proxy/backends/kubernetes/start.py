@@ -1,7 +1,7 @@
 """One start of one workspace: from a request to a server that answers, or to the reason why it does not.
 
 Waits for events and asks the server itself; ends early only for what waiting cannot mend. What may heal is reported
-at once, and ends the start after `failed_ttl` without a sign of progress.
+at once, and ends the start after `failed_ttl` without a sign of progress. What others take away is made again.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.backends.kubernetes import failures
 from proxy.backends.kubernetes.api import path_to
 from proxy.backends.kubernetes.api_errors import ApiFailure
-from proxy.backends.kubernetes.objects import CORE, is_ready
+from proxy.backends.kubernetes.calls import CORE
+from proxy.backends.kubernetes.objects import is_ready
+from proxy.backends.kubernetes.ownership import TEMPLATE_HASH
 from proxy.backends.probe import until_answering
 from proxy.errors import ProxyError, StartFailed, StartStalled
 from proxy.target import PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from proxy.backends.kubernetes.backend import KubernetesBackend
+    from proxy.backends.kubernetes.api import Api
+    from proxy.backends.kubernetes.following import Following
     from proxy.backends.kubernetes.objects import Objects
     from proxy.clock import Clock
     from proxy.config import Config
@@ -29,31 +32,52 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_EVENTS_AFTER: Final = 3.0  # seconds in which a pod may come up without its events being asked for
+_EVENTS_AFTER: Final = 1.5  # seconds in which a pod may come up without its events being asked for
+_UNSEEN: Final = 5.0  # seconds after which what was made, and is not seen, is looked for
 _LOG_LINES: Final = 20
 
 
 class Start:
-    """One start in flight.
+    """One start in flight; the workspace is `starting` for as long.
 
     Args:
-        cluster: what is known of the cluster.
+        api: for events and logs.
+        following: what is seen of the cluster.
         objects: makes what is missing.
         key: which workspace.
         config: `ready_path`, `failed_ttl`.
         clock: what waits are measured by.
+        remove: stops what never became ready.
     """
 
-    def __init__(self, cluster: KubernetesBackend, objects: Objects, key: Key, config: Config, clock: Clock) -> None:
-        self._cluster = cluster
+    def __init__(
+        self,
+        api: Api,
+        following: Following,
+        objects: Objects,
+        key: Key,
+        config: Config,
+        *,
+        clock: Clock,
+        remove: Callable[[Key], Awaitable[None]],
+    ) -> None:
+        self._api = api
+        self._following = following
+        self._sight = following.sight
         self._objects = objects
         self._key = key
         self._target = f"{PREFIX}{key.workspace_id}/{config.ready_path}"
         self._failed_ttl = config.failed_ttl.total_seconds()
         self._clock = clock
-        self._progress: tuple[Any, ...] = ()
+        self._remove = remove
+        self._made: Mapping[str, Any] = {}  # the Deployment, as it was made or found
+        self._made_at = 0.0
+        self._seen = False, False  # since then: the Deployment with its replica, and what makes a handle
+        self._furthest: failures.Step | None = None
         self._progress_at = clock.monotonic()
         self._trouble: str | None = None  # the code of what has been reported
+        self._probing: asyncio.Task[None] | None = None
+        self._probed: tuple[Any, ...] = ()  # what is asked: the handle, and the pods behind it
 
     async def run(self) -> Handle:
         """Return the handle when the server answers. Cancelled, it leaves what it has made.
@@ -62,80 +86,124 @@ class Start:
             StartFailed: why it does not; what is left is swept up later, or taken up by the next start.
             ForeignObject: something that is not ours is in the way.
         """
-        while await self._objects.ensure(self._key) is None:
-            if not await self._cluster.until_gone(self._key, self._objects):
+        await self._make()
+        try:
+            while True:
+                if self._is_adrift():
+                    await self._make()
+                handle = self._sight.handle_of(self._key) if self._deployment() is not None else None
+                self._ask(handle)
+                if handle is not None and self._has_answered() and self._is_ready():
+                    return handle
+                await self._judge()
+                await self._wait()
+        finally:
+            await _end(self._probing)
+
+    async def _make(self) -> None:
+        """Make what is missing; wait for what is ending first."""
+        while True:
+            made = await self._objects.ensure(self._key, is_clear=lambda: not self._sight.pods_of(self._key))
+            if made is not None:
+                break
+            if not await self._following.until_gone(self._key, pods=True):
                 raise StartFailed(
                     "still-terminating",
                     "What ran before has not ended yet (a node that does not answer?); Kubernetes goes on ending it.",
                     retry_after=10,
                 )
-        probing: asyncio.Task[None] | None = None
-        probed: Handle | None = None
-        try:
-            while True:
-                handle = self._cluster.handle_of(self._key)
-                if handle is not None and handle != probed:
-                    await _end(probing)
-                    probing, probed = asyncio.create_task(until_answering(handle, self._target)), handle
-                if handle is not None and probing is not None and probing.done() and self._is_ready():
-                    return handle
-                await self._judge()
-                await self._wait(probing)
-        finally:
-            await _end(probing)
+        self._made, self._made_at, self._seen = made, self._clock.monotonic(), (False, False)
 
     def _deployment(self) -> Mapping[str, Any] | None:
-        return self._cluster.deployments.get(self._key.namespace, self._key.deployment_name)
+        """Return the Deployment as it is seen, once that is not older than what was made."""
+        seen, made = self._sight.deployment(self._key), self._made["metadata"]
+        if seen is None or seen["metadata"]["uid"] != made["uid"]:
+            return None
+        return seen if seen["metadata"].get("generation", 0) >= made.get("generation", 0) else None
+
+    def _is_adrift(self) -> bool:
+        """Tell whether something of what was made has been taken away by somebody, or is not seen for too long."""
+        deployment = self._deployment()
+        is_asked_for = (
+            deployment is not None
+            and not deployment["metadata"].get("deletionTimestamp")
+            and deployment["spec"].get("replicas") == 1
+        )
+        seen = is_asked_for, self._sight.handle_of(self._key) is not None
+        is_lost = any(before and not now for before, now in zip(self._seen, seen, strict=True))
+        self._seen = seen
+        return is_lost or (not all(seen) and self._clock.monotonic() - self._made_at > _UNSEEN)
 
     def _is_ready(self) -> bool:
         deployment = self._deployment()
         return deployment is not None and is_ready(deployment)
 
     def _pods(self) -> list[Mapping[str, Any]]:
-        name = self._key.deployment_name
+        """Return the pods of the present template; those of an older one may still be there."""
+        wanted = (self._made["metadata"].get("annotations") or {}).get(TEMPLATE_HASH)
         return [
             pod
-            for pod in self._cluster.pods.items()
-            if pod["metadata"].get("namespace") == self._key.namespace
-            and (pod["metadata"].get("labels") or {}).get("app") == name
-            and not pod["metadata"].get("deletionTimestamp")
+            for pod in self._sight.pods_of(self._key)
+            if not pod["metadata"].get("deletionTimestamp")
+            and (pod["metadata"].get("annotations") or {}).get(TEMPLATE_HASH, wanted) == wanted
         ]
 
-    async def _wait(self, probing: asyncio.Task[None] | None) -> None:
-        change = asyncio.create_task(self._cluster.wait(self._key))
-        waiting = {change} if probing is None or probing.done() else {change, probing}
+    # Does it answer? ------------------------------------------------------------------------------------------------
+
+    def _ask(self, handle: Handle | None) -> None:
+        """Ask the server again and again whether it answers; anew if it is another, or was restarted."""
+        runs = tuple((pod["metadata"]["uid"], failures.restarts_of(pod)) for pod in self._pods())
+        if handle is None or (handle, runs) == self._probed:
+            return
+        if self._probing is not None:
+            self._probing.cancel()
+        self._probing, self._probed = asyncio.create_task(until_answering(handle, self._target)), (handle, runs)
+
+    def _has_answered(self) -> bool:
+        probing = self._probing
+        return probing is not None and probing.done() and not probing.cancelled() and probing.exception() is None
+
+    async def _wait(self) -> None:
+        change = asyncio.create_task(self._following.wait(self._key))
+        waiting = {change}
+        if self._probing is not None and not self._probing.done():
+            waiting.add(self._probing)
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await _end(change)
 
+    # What is in the way? --------------------------------------------------------------------------------------------
+
     async def _judge(self) -> None:
         """Report what is in the way; raise what waiting cannot mend."""
+        pods, now = self._pods(), self._clock.monotonic()
+        step = max((failures.step_of(pod) for pod in pods), default=None)
+        if step is not None and (self._furthest is None or step > self._furthest):
+            self._furthest, self._progress_at = step, now
         deployment = self._deployment()
-        if deployment is None:
-            return
-        pods = self._pods()
-        progress = tuple((pod["metadata"]["uid"], failures.step_of(pod)) for pod in pods)
-        now = self._clock.monotonic()
-        if progress != self._progress:
-            self._progress, self._progress_at = progress, now
-        diagnosis = failures.diagnose(deployment, pods, await self._events(pods, now))
-        if diagnosis is None:
-            if self._trouble is not None:
-                self._trouble = None
-                self._cluster.stalled(self._key, None)
-        elif diagnosis.is_final:
-            raise StartFailed(diagnosis.code, diagnosis.message, detail=await self._log(pods, diagnosis))
-        elif diagnosis.code != self._trouble:
-            self._trouble = diagnosis.code
-            self._cluster.stalled(self._key, StartStalled(diagnosis.code, diagnosis.message))
+        events = await self._events(pods, now)
+        diagnosis = failures.diagnose(deployment, pods, events) if deployment is not None else None
+        if diagnosis is not None and diagnosis.code == "pvc-missing":
+            await self._objects.surroundings.ensure_volume(self._key)  # the scheduler may only not have seen it yet
+        if diagnosis is not None and diagnosis.is_final:
+            log = await self._log(pods, diagnosis)
+            diagnosis = failures.with_log(diagnosis, log)
+            raise StartFailed(diagnosis.code, diagnosis.message, detail=log)
+        self._report(diagnosis)
         if now - self._progress_at > self._failed_ttl:
             raise await self._give_up(diagnosis)
+
+    def _report(self, diagnosis: failures.Diagnosis | None) -> None:
+        code = diagnosis.code if diagnosis else None
+        if code != self._trouble:
+            self._trouble = code
+            self._following.stalled(self._key, StartStalled(diagnosis.code, diagnosis.message) if diagnosis else None)
 
     async def _give_up(self, diagnosis: failures.Diagnosis | None) -> StartFailed:
         """Remove what never became ready, and say why."""
         try:
-            await self._cluster.stop(self._key)
+            await self._remove(self._key)
         except ProxyError as error:
             logger.warning("what failed to start could not be removed: id=%s: %s", self._key.workspace_id, error)
         if diagnosis is not None:
@@ -149,9 +217,7 @@ class Start:
             return []
         fields = f"involvedObject.uid={slow[0]['metadata']['uid']}"
         try:
-            return list(
-                (await self._cluster.api.list(path_to(CORE, "events", self._key.namespace), fields=fields)).items
-            )
+            return list((await self._api.list(path_to(CORE, "events", self._key.namespace), fields=fields)).items)
         except ApiFailure:
             return []  # it is only asked for more words
 
@@ -162,11 +228,11 @@ class Start:
         path = path_to(CORE, "pods", self._key.namespace, pods[0]["metadata"]["name"])
         for previous in (True, False):
             try:
-                return await self._cluster.api.log_tail(
-                    path, container=failures.CONTAINER, lines=_LOG_LINES, previous=previous
-                )
+                log = await self._api.log_tail(path, container=failures.CONTAINER, lines=_LOG_LINES, previous=previous)
             except ApiFailure:
                 continue
+            if log:
+                return log
         return ""
 
 
