@@ -30,7 +30,9 @@ _RELOAD_CODES: Final = frozenset({"not-ready", "shutting-down", "upstream-gone"}
 
 
 def _template(name: str) -> Template:
-    return Template((files(__name__) / name).read_text(encoding="utf-8"))
+    """Return a template with the common style put in."""
+    text, style = ((files(__name__) / file).read_text(encoding="utf-8") for file in (name, "style.css"))
+    return Template(Template(text).safe_substitute(style=style))
 
 
 _ERROR: Final = _template("error.html")
