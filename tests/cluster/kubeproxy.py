@@ -7,6 +7,7 @@ difference to a real cluster remains: a pod that is ready but does not listen ye
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 from typing import TYPE_CHECKING, cast
@@ -65,6 +66,9 @@ class _Front(_Leg):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert self.transport is not None
+        if self._forwarder.is_closed:  # it was accepted before
+            self.transport.abort()
+            return
         self.transport.pause_reading()
         self._forwarder.fronts.add(self)
         self._forwarder.spawn(self._connect())
@@ -105,8 +109,10 @@ class Forwarder:
     def __init__(self, address: Address) -> None:
         self.backends: list[Address] = []
         self.fronts: set[_Front] = set()
+        self.is_closed = False
         self._address = address
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._taking: set[asyncio.Task[None]] = set()  # never cancelled: a client would be lost
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, connecting: Coroutine[None, None, None]) -> None:
@@ -115,31 +121,45 @@ class Forwarder:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def follow(self, backends: list[Address]) -> None:
+    def follow(self, backends: list[Address]) -> None:
         """Forward to these from now on; to none: refuse."""
         self.backends = backends
-        if backends and self._server is None:
-            sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(self._address)
-            sock.listen(1024)
-            sock.setblocking(False)
-            self._server = await asyncio.get_running_loop().create_server(lambda: _Front(self), sock=sock)
-        elif not backends and self._server is not None:
-            self._server.close()
-            self._server = None
+        if backends and self._listener is None:
+            listener = socket.socket()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(self._address)
+            listener.listen(1024)
+            listener.setblocking(False)
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            self._listener = listener
+        elif not backends and self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Take a client. (`asyncio.Server` and `sock_accept` lose one that comes in the moment in which they end.)"""
+        with contextlib.suppress(OSError):
+            client, _ = listener.accept()
+            client.setblocking(False)
+            taking = asyncio.create_task(self._take(client))
+            self._taking.add(taking)
+            taking.add_done_callback(self._taking.discard)
+
+    async def _take(self, client: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: _Front(self), client)
 
     async def close(self) -> None:
         """Stop listening and break what is connected."""
-        await self.follow([])
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for front in tuple(self.fronts):
+        self.is_closed = True
+        for front in tuple(self.fronts):  # before anything is awaited: this may be cancelled
             for leg in (front, front.other):
                 if leg and leg.transport:
                     leg.transport.abort()
-        await asyncio.sleep(0)
+        self.follow([])
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._taking, return_exceptions=True)
 
 
 class KubeProxy:
@@ -192,7 +212,7 @@ class KubeProxy:
             if forwarder is None:
                 forwarder = Forwarder((service["spec"]["clusterIP"], port["port"]))
                 self._forwarders[key, name] = forwarder
-            await forwarder.follow([(address, target) for address in ready])
+            forwarder.follow([(address, target) for address in ready])
 
     async def close(self) -> None:
         """Stop forwarding."""

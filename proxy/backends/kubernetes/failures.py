@@ -84,8 +84,8 @@ def diagnose(deployment: Object, pods: Iterable[Object], events: Iterable[Object
     if not found and not alive:
         found += _of_deployment(deployment)
     if not any(diagnosis.is_final for diagnosis in found):
-        uids = {_map(pod, "metadata").get("uid") for pod in alive if step_of(pod) < Step.STARTED}
-        found += _of_events(event for event in events if _map(event, "involvedObject").get("uid") in uids)
+        uids = {_text(_map(pod, "metadata"), "uid") for pod in alive if step_of(pod) < Step.STARTED}
+        found += _of_events(event for event in events if _text(_map(event, "involvedObject"), "uid") in uids)
     return max(found, key=lambda diagnosis: diagnosis.is_final, default=None)
 
 
@@ -93,7 +93,7 @@ def step_of(pod: Object) -> Step:
     """Return how far a pod has come."""
     container = _container_status(pod)
     state = _map(container, "state")
-    if state.get("running") or container.get("started") or _count(container, "restartCount"):
+    if _is_running(state) or container.get("started") or _count(container, "restartCount"):
         return Step.STARTED
     if container.get("imageID"):
         return Step.PULLED
@@ -170,7 +170,7 @@ def _of_container(container: Object) -> Iterable[Diagnosis]:
         # What it refers to may be made yet, and was perhaps only just made by this very start.
         is_final = reason != "CreateContainerConfigError"
         yield Diagnosis(code, f"The container cannot be made: {message or reason}", is_final=is_final)
-    elif not state.get("running"):
+    elif not _is_running(state):
         yield from _of_crash(container, state, reason)
 
 
@@ -215,6 +215,10 @@ def _of_events(events: Iterable[Object]) -> Iterable[Diagnosis]:
 
 def _container_status(pod: Object) -> Object:
     return next((c for c in _maps(_map(pod, "status"), "containerStatuses") if c.get("name") == CONTAINER), {})
+
+
+def _is_running(state: Object) -> bool:
+    return isinstance(state.get("running"), Mapping)
 
 
 def _map(obj: Object, name: str) -> Object:

@@ -10,6 +10,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.backends.kubernetes import failures
 from proxy.backends.kubernetes.fence import last_active_of, parse_time
 from proxy.backends.kubernetes.objects import is_ready
 from proxy.errors import Contested, ProxyError
@@ -94,7 +95,11 @@ class Sweeper:
             return False
         if deployment["metadata"].get("deletionTimestamp"):
             return False
-        return self._clock.now() - max(_last_use(deployment), _unready_since(deployment)) > self._failed_ttl
+        since = _last_use(deployment)
+        diagnosis = failures.diagnose(deployment, self._following.sight.pods_of(key))
+        if diagnosis is None or not diagnosis.is_final:  # what crashes again and again is ready in between
+            since = max(since, _unready_since(deployment))
+        return self._clock.now() - since > self._failed_ttl
 
 
 def _report(key: Key, error: ProxyError) -> None:

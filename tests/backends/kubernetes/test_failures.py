@@ -1,0 +1,197 @@
+"""What keeps a workspace from becoming ready is named within seconds; what may heal is shown, and heals."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from proxy.errors import ProxyError, StartFailed, StartStalled
+from tests.backends.kubernetes.proxies import KEY, NAME, Proxies, Proxy, fetch, look, until
+from tests.cluster.images import Image
+from tests.cluster.resources import CLAIMS, DEPLOYMENTS, PODS, QUOTAS, SERVICES
+
+if TYPE_CHECKING:
+    from tests.cluster import Cluster
+
+IN_TIME = 5.0  # seconds
+
+
+async def fail(proxy: Proxy) -> ProxyError:
+    """Do what a request does, and return why it fails: in time."""
+    began = time.monotonic()
+    with pytest.raises((StartFailed, StartStalled)) as failed:
+        await proxy.ensure()
+    assert time.monotonic() - began < IN_TIME
+    assert isinstance(failed.value, ProxyError)
+    assert failed.value.retry_after
+    return failed.value
+
+
+@pytest.mark.parametrize(
+    ("image", "code", "message", "log"),
+    [
+        ("crash", "crash-loop", "with status 1", "ModuleNotFoundError: No module named 'x'"),
+        ("oom", "out-of-memory", "memory_limit", ""),
+        ("full", "disk-full", "volume is full", "No space left on device"),
+    ],
+)
+async def test_what_cannot_heal_fails_with_its_reason(
+    proxies: Proxies, image: str, code: str, message: str, log: str
+) -> None:
+    proxy = await proxies.run(image=f"example.invalid/{image}:1")
+
+    error = await fail(proxy)
+
+    assert isinstance(error, StartFailed)
+    assert error.code == code
+    assert message in str(error)
+    assert log in error.detail
+
+
+STALLS = [
+    ("missing", "image-pull", "not found"),
+    ("misconfigured", "container-config", "couldn't find key token"),
+    ("unschedulable", "unschedulable", "nvidia.com/gpu"),
+    ("unmountable", "volume-mount", "mount failed: exit status 32"),
+    ("multi-attach", "volume-in-use", "Multi-Attach"),
+]
+
+
+@pytest.mark.parametrize(("image", "code", "message"), STALLS)
+async def test_what_may_heal_is_shown_at_once_and_heals(
+    cluster: Cluster, proxies: Proxies, image: str, code: str, message: str
+) -> None:
+    proxy = await proxies.run(image=f"example.invalid/{image}:1")
+
+    error = await fail(proxy)
+
+    assert isinstance(error, StartStalled)
+    assert error.code == code
+    assert message in str(error)
+    assert KEY in proxy.supervisor.phases()
+    cluster.images.set(image, Image())
+    if image == "unschedulable":
+        cluster.add_node("node-3")  # has the scheduler look again
+    assert (await fetch(await proxy.eventually()))[0] == 200
+
+
+@pytest.mark.parametrize(("image", "code"), [(image, code) for image, code, _ in STALLS] + [("deaf", "no-answer")])
+async def test_what_does_not_heal_fails_after_a_while_and_is_removed(
+    cluster: Cluster, proxies: Proxies, image: str, code: str
+) -> None:
+    proxy = await proxies.run(image=f"example.invalid/{image}:1", failed_ttl=timedelta(seconds=3))
+
+    with pytest.raises(StartFailed) as failed:
+        await proxy.eventually()
+
+    assert failed.value.code == code
+    assert look(cluster) is None
+    assert look(cluster, SERVICES) is None
+    assert cluster.pods() == []
+    assert cluster.store.get(CLAIMS, "default", "ws-demo") is not None
+
+
+async def test_a_quota_is_named(cluster: Cluster, proxy: Proxy) -> None:
+    cluster.registry.create(QUOTAS, "default", {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "0"}}})
+
+    error = await fail(proxy)
+
+    assert error.code == "quota"
+    assert "exceeded quota: few" in str(error)
+
+
+async def test_a_quota_that_is_lifted_is_not_in_the_way_of_the_next_start(cluster: Cluster, proxy: Proxy) -> None:
+    cluster.registry.create(QUOTAS, "default", {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "0"}}})
+    error = await fail(proxy)
+
+    cluster.registry.delete(QUOTAS, "default", "few")
+    await asyncio.sleep(error.retry_after or 0)
+
+    assert (await fetch(await proxy.ensure()))[0] == 200
+
+
+@pytest.mark.parametrize("resource", [DEPLOYMENTS, SERVICES, CLAIMS, PODS])
+async def test_a_webhooks_denial_is_named(cluster: Cluster, proxy: Proxy, resource: Any) -> None:
+    cluster.deny("policy.example.invalid", "images must be signed", resource=resource)
+
+    error = await fail(proxy)
+
+    assert isinstance(error, StartFailed)
+    assert error.code == "denied"
+    assert "images must be signed" in str(error)
+
+
+async def test_a_volume_that_goes_before_its_pod_is_placed_is_made_again(cluster: Cluster, proxy: Proxy) -> None:
+    cluster.manager.hold()
+    request = asyncio.create_task(proxy.eventually())
+    await cluster.until(lambda: (found := look(cluster)) is not None and found["spec"]["replicas"] == 1)
+    cluster.store.remove(CLAIMS, cluster.registry.get(CLAIMS, "default", "ws-demo"))
+    cluster.manager.release()
+
+    assert (await fetch(await request))[0] == 200
+
+
+async def test_a_volume_that_goes_is_the_reason_where_none_is_to_be_made(cluster: Cluster, proxies: Proxies) -> None:
+    proxy = await proxies.run()
+    await proxy.ensure()
+    await proxy.supervisor.stop(KEY)
+    strict = await proxies.run(workspace_pvc_size="")
+    cluster.manager.hold()
+    request = asyncio.create_task(fail(strict))
+    await cluster.until(lambda: (found := look(cluster)) is not None and found["spec"]["replicas"] == 1)
+    cluster.store.remove(CLAIMS, cluster.registry.get(CLAIMS, "default", "ws-demo"))
+    cluster.manager.release()
+
+    assert (await request).code == "pvc-missing"
+
+
+@pytest.mark.parametrize("image", ["crash", "missing"])
+async def test_what_never_became_ready_is_swept_up(cluster: Cluster, proxies: Proxies, image: str) -> None:
+    async with proxies.running(image=f"example.invalid/{image}:1") as dies:
+        await fail(dies)
+    proxy = await proxies.run(reap_grace=timedelta(seconds=0.01))
+    await proxy.backend.sweeper.tick()
+    assert look(cluster) is not None  # it was used of late
+
+    proxies.clock.shift(700)
+    async with asyncio.timeout(20):
+        while look(cluster) is not None:  # one that crashes is ready for a moment now and then
+            await proxy.backend.sweeper.tick()
+            await asyncio.sleep(0.05)
+
+    assert cluster.pods() == []
+
+
+async def test_a_sweep_leaves_what_is_ready_or_being_started_or_was_scaled_to_zero(
+    cluster: Cluster, proxies: Proxies
+) -> None:
+    proxy = await proxies.run(reap_grace=timedelta(seconds=0.05))
+    await proxy.ensure()
+    proxies.clock.shift(700)
+    await proxy.backend.sweeper.tick()
+    assert look(cluster) is not None
+
+    cluster.registry.patch(DEPLOYMENTS, "default", NAME, {"spec": {"replicas": 0}})
+    await until(lambda: not proxy.is_running())
+    proxies.clock.shift(700)
+    await proxy.backend.sweeper.tick()
+    assert look(cluster) is not None
+
+
+async def test_a_start_objects_to_another_replicas_sweep(cluster: Cluster, proxies: Proxies) -> None:
+    grace = timedelta(seconds=0.5)
+    cluster.images.set("slow", Image(pull_until=asyncio.Event()))
+    starts = await proxies.run(image="example.invalid/slow:1", reap_grace=grace, failed_ttl=timedelta(hours=1))
+    sweeps = await proxies.run(reap_grace=grace, failed_ttl=timedelta(minutes=1))
+    request = asyncio.create_task(starts.ensure())
+    await cluster.until(lambda: bool(cluster.pods()))
+    proxies.clock.shift(700)
+
+    await sweeps.backend.sweeper.tick()
+
+    assert look(cluster) is not None
+    request.cancel()
