@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from proxy import errors
-from proxy.errors import BadRequest, InvalidKey, ProxyError, ShuttingDown, StartFailed, StartTimeout, UpstreamGone
+from proxy.errors import (
+    BadRequest,
+    InvalidKey,
+    ProxyError,
+    ShuttingDown,
+    StartFailed,
+    StartStalled,
+    StartTimeout,
+    UpstreamGone,
+)
 from proxy.pages import answer, index, wants_page
 
 HOSTILE = "<script>alert('x')</script>\"&$title${code}</pre><img src=x onerror=y>"
@@ -59,15 +68,18 @@ def kinds(base: type[ProxyError] = ProxyError) -> list[type[ProxyError]]:
 
 def sample(kind: type[ProxyError]) -> ProxyError:
     """Return an error of any kind with hostile text wherever it takes some."""
-    if issubclass(kind, BadRequest):
-        return kind("bad-host", HOSTILE)
-    if issubclass(kind, InvalidKey):
-        return kind(HOSTILE, "a rule")
-    if issubclass(kind, StartTimeout):
-        return kind(HOSTILE, 60)
-    if issubclass(kind, StartFailed):
-        return kind("exited", HOSTILE, detail=HOSTILE, retry_after=7)
-    return kind() if issubclass(kind, ShuttingDown) else kind(HOSTILE)
+    arguments: dict[type[ProxyError], tuple[object, ...]] = {
+        BadRequest: ("bad-host", HOSTILE),
+        InvalidKey: (HOSTILE, "a rule"),
+        StartTimeout: (HOSTILE, 60),
+        StartStalled: ("image-pull", HOSTILE),
+        StartFailed: ("exited", HOSTILE),
+        ShuttingDown: (),
+    }
+    error = kind(*arguments.get(kind, (HOSTILE,)))
+    if isinstance(error, StartFailed):
+        error.detail, error.retry_after = HOSTILE, 7
+    return error
 
 
 ALL = [sample(kind) for kind in kinds(ProxyError) if kind.__module__ == errors.__name__]

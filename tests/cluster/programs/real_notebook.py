@@ -4,7 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-
 _OURS = ("ip", "open_browser", "allow_remote_access", "allow_root")  # an option twice is an error
 
 
