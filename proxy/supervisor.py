@@ -10,24 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from proxy.backoff import BackOffs
 from proxy.clock import Clock, SystemClock
 from proxy.errors import Contested, ProxyError, ShuttingDown, StartFailed, StartStalled, StartTimeout, StopFailed
 from proxy.reaper import Reaper
+from proxy.record import Record
 from proxy.tracked import Tracked
+from proxy.waiting import is_in_time, unless_cut_off
 from proxy.workspace import Event, Handle, Key, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from datetime import datetime
     from typing import Any
 
     from proxy.backends import Backend, Mark
     from proxy.config import Config
-
-_T = TypeVar("_T")
 
 
 class Supervisor:
@@ -37,7 +37,8 @@ class Supervisor:
 
     Args:
         backend: what starts and stops them.
-        config: `ready_timeout`, `idle_ttl`, `reap_interval` and `reaper` are read; empty values are the defaults.
+        config: `ready_timeout`, `idle_ttl`, `reaper`, `reap_interval` and `reap_grace` are read; empty values are the
+            defaults.
         logger: where state changes are logged; by default this module's.
         clock: what time is measured by.
     """
@@ -56,7 +57,10 @@ class Supervisor:
         self._back_offs = BackOffs(self._monotonic)
         self._tasks: set[asyncio.Task[None]] = set()  # every start and stop that has not ended
         self._closing = False
-        self._reaper = Reaper(self, self._tracked, backend, config, clock=self._clock, log=self._log)
+        self._record = Record(backend, config, clock=self._clock, log=self._log)
+        self._reaper = Reaper(
+            self.begin_stop, self._tracked, self._record, backend, config, clock=self._clock, log=self._log
+        )
         backend.observe(self)
 
     # What a request needs -------------------------------------------------------------------------------------------
@@ -72,13 +76,12 @@ class Supervisor:
             StartTimeout: not ready within `ready_timeout`; the start goes on, and a retry joins it.
             StartFailed: it cannot become ready, or failed so recently that it is not tried again yet; carries the
                 reason for people, the code for programs, and the seconds to wait.
+            StartStalled: something is in its way that may heal; the start goes on, and a retry joins it.
             ShuttingDown: `close` was called.
         """
         tracked = self._tracked.get(key)
         if tracked is not None and tracked.phase is Phase.RUNNING:
-            tracked.touched = self._monotonic()
-            if tracked.is_condemned:
-                self._reaper.pardon(tracked)
+            self._record.touch(tracked)
             assert tracked.handle is not None  # RUNNING has a handle
             return tracked.handle
         return await self._wake(key)
@@ -87,25 +90,12 @@ class Supervisor:
         """Record activity now. Never blocks, never awaits, never fails; nothing where the key is not tracked."""
         tracked = self._tracked.get(key)
         if tracked is not None:
-            tracked.touched = self._monotonic()
-            if tracked.is_condemned:
-                self._reaper.pardon(tracked)
+            self._record.touch(tracked)
 
     def last_active(self, key: Key) -> datetime | None:
-        """Return when the workspace was last touched (UTC), or None where it is not tracked."""
+        """Return when the workspace was last used (UTC), here or elsewhere, or None where it is not tracked."""
         tracked = self._tracked.get(key)
-        if tracked is None:
-            return None
-        return self._clock.now() - timedelta(seconds=self._monotonic() - tracked.touched)
-
-    def phase(self, key: Key) -> Phase:
-        """Return where its notebook server is in its life, as far as this process knows."""
-        tracked = self._tracked.get(key)
-        return Phase.STOPPED if tracked is None else tracked.phase
-
-    def keys(self) -> list[Key]:
-        """Return a snapshot of the workspaces that are starting, running or stopping."""
-        return list(self._tracked)
+        return None if tracked is None else self._record.last_active(tracked)
 
     def phases(self) -> dict[Key, Phase]:
         """Return a snapshot of the workspaces that are starting, running or stopping."""
@@ -123,16 +113,19 @@ class Supervisor:
             ShuttingDown: `close` ended the stop half way.
         """
         key.safe_deployment_name()
-        tracked = self._tracked.get(key)
-        if tracked is None or tracked.phase is not Phase.STOPPING:
-            task = self.begin_stop(key, "asked to")
-        else:
-            assert tracked.task is not None  # STOPPING has a task
-            task = tracked.task  # ours; by the time it ends, the workspace may have another
-        await asyncio.wait((task,))
-        if task.cancelled():
-            raise ShuttingDown
-        task.result()
+        while True:
+            tracked = self._tracked.get(key)
+            in_flight = tracked.task if tracked is not None and tracked.phase is Phase.STOPPING else None
+            task = in_flight or self.begin_stop(key, "asked to")
+            await asyncio.wait((task,))
+            if task.cancelled():
+                raise ShuttingDown
+            try:
+                return task.result()  # of this task: by the time it ends, the workspace may have another
+            except Contested:
+                if in_flight is None:
+                    raise
+                # It was a reap, which somebody's use called off; it does not call off this.
 
     def refuse_starts(self) -> None:
         """Start nothing any more: who asks for what does not run gets `ShuttingDown`. What runs is still served."""
@@ -151,6 +144,7 @@ class Supervisor:
             if not task.cancelling():  # a start that a stop has cancelled clears up in peace
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._record.close()
 
     # What others report ---------------------------------------------------------------------------------------------
 
@@ -169,32 +163,35 @@ class Supervisor:
             self._log.warning("workspace lost: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
 
     def found(self, key: Key, handle: Handle, last_active: datetime | None) -> None:
-        """Adopt what runs without having been started here. What is stored counts as a quarter of `idle_ttl` newer."""
+        """Adopt what runs without having been started here, or take its new handle; a start gets its own.
+
+        Where nothing is stored it counts as used now.
+        """
         tracked = self._tracked.get(key)
         if tracked is None and not self._closing:
-            now = self._monotonic()
-            # Where nothing is stored it counts as used now; else as long ago as a clock can tell.
-            since = now if last_active is None else -math.inf
+            since = self._monotonic() if last_active is None else -math.inf
             tracked = self._tracked[key] = Tracked(key, touched=since, stored=since, handle=handle)
             tracked.move(Event.FOUND)
-            if last_active is not None:
-                self._reaper.learn(tracked, last_active)
-            self._reaper.keep_record(tracked)
+            self._back_offs.clear(key)
             self._log.info("workspace found: id=%s namespace=%s", key.workspace_id, key.namespace)
-        elif tracked is not None and tracked.phase is Phase.RUNNING and tracked.handle != handle:
-            tracked.handle = handle
+        elif tracked is not None and tracked.phase is not Phase.STARTING:
+            tracked.handle = handle  # also of what is being stopped, should that fail
+        else:
+            return
+        if last_active is not None:
+            self._record.learn(tracked, last_active)
 
     def active(self, key: Key, at: datetime) -> None:
         """Raise its last activity to what somebody else has stored; never lowers it."""
         tracked = self._tracked.get(key)
-        if tracked is not None:
-            self._reaper.learn(tracked, at)
+        if tracked is not None and tracked.phase is not Phase.STARTING:  # which counts as used when it is ready
+            self._record.learn(tracked, at)
 
     def condemned(self, key: Key) -> None:
         """Object to a reap if it has been used, now or as soon as it is."""
         tracked = self._tracked.get(key)
         if tracked is not None and tracked.phase is Phase.RUNNING:
-            self._reaper.condemn(tracked)
+            self._record.condemn(tracked)
 
     def stalled(self, key: Key, trouble: StartStalled | None) -> None:
         """Tell those who wait for a start what is in its way; the start goes on."""
@@ -224,17 +221,18 @@ class Supervisor:
                 tracked = self._begin_start(key)
             if tracked.phase is Phase.STARTING:
                 tracked.touched = self._monotonic()
-                assert tracked.outcome is not None  # STARTING has an outcome
-                assert tracked.trouble is not None
-                if await self._wait(deadline, tracked.outcome, tracked.trouble):
-                    if tracked.outcome.done():
-                        return tracked.outcome.result()
-                    raise _anew(tracked.trouble.result())
-            elif tracked.task is not None and await self._wait(deadline, tracked.task):
+                outcome, trouble = tracked.outcome, tracked.trouble
+                assert outcome is not None and trouble is not None  # noqa: PT018 - STARTING has both
+                if await is_in_time(self._clock, deadline, outcome, trouble):
+                    if outcome.done():
+                        return outcome.result()
+                    told = trouble.result()
+                    raise StartStalled(told.code, str(told))  # each caller's traceback is its own
+            elif tracked.task is not None and await is_in_time(self._clock, deadline, tracked.task):
                 continue  # it is stopped, or could not be: look again
             raise StartTimeout(key.workspace_id, self._ready_timeout)
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run work that outlives its caller; `close` ends it."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
@@ -246,7 +244,7 @@ class Supervisor:
         tracked = Tracked(key, touched=now, stored=now, outcome=loop.create_future(), trouble=loop.create_future())
         tracked.move(Event.WAKE)
         self._tracked[key] = tracked
-        tracked.task = self.spawn(self._start(tracked), f"start {key.workspace_id}")
+        tracked.task = self._spawn(self._start(tracked), f"start {key.workspace_id}")
         return tracked
 
     async def _start(self, tracked: Tracked) -> None:
@@ -255,7 +253,7 @@ class Supervisor:
         self._log.info("workspace starting: id=%s namespace=%s", key.workspace_id, key.namespace)
         error: ProxyError
         try:
-            handle = await _unless_cut_off(self._backend.start(key))
+            handle = await unless_cut_off(self._backend.start(key))
         except StartFailed as failed:
             error = failed
         except Exception as defect:  # noqa: BLE001 - the top of a task
@@ -271,8 +269,7 @@ class Supervisor:
     def _ready(self, tracked: Tracked, handle: Handle, seconds: float) -> None:
         tracked.move(Event.READY)
         tracked.handle, tracked.task = handle, None
-        tracked.touched = tracked.stored = self._monotonic()
-        self._reaper.keep_record(tracked)
+        self._record.touch(tracked)  # what is stored is from when the start began
         self._back_offs.clear(tracked.key)
         key = tracked.key
         self._log.info("workspace running: id=%s namespace=%s after=%.1fs", key.workspace_id, key.namespace, seconds)
@@ -289,15 +286,6 @@ class Supervisor:
         )  # fmt: skip
         tracked.fail(error)
 
-    async def _wait(self, deadline: float, *these: asyncio.Future[Any]) -> bool:
-        """Wait until one is done or the deadline passes; tell which. None is ever cancelled by this."""
-        timer = asyncio.create_task(self._clock.sleep(max(deadline - self._monotonic(), 0)))
-        try:
-            done, _ = await asyncio.wait((*these, timer), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-        return done != {timer}
-
     # Stopping -------------------------------------------------------------------------------------------------------
 
     def begin_stop(self, key: Key, reason: str, mark: Mark | None = None) -> asyncio.Task[None]:
@@ -309,7 +297,7 @@ class Supervisor:
         starting = tracked.task
         tracked.move(Event.STOP)
         tracked.fail(StartFailed("stopped", "It was stopped while it was starting.", retry_after=1))
-        tracked.task = self.spawn(self._stop(tracked, starting, reason, mark), f"stop {key.workspace_id}")
+        tracked.task = self._spawn(self._stop(tracked, starting, reason, mark), f"stop {key.workspace_id}")
         # Its failure is logged where it happens; the callers may be gone.
         tracked.task.add_done_callback(lambda task: None if task.cancelled() else task.exception())
         return tracked.task
@@ -322,13 +310,13 @@ class Supervisor:
             starting.cancel()
             await asyncio.wait((starting,))
         try:
-            await _unless_cut_off(self._backend.stop(key, mark))
+            await unless_cut_off(self._backend.stop(key, mark))
         except Contested as contested:
             self._stuck(tracked)
             self._log.info("stop contested: id=%s: %s", key.workspace_id, contested)
             if contested.last_active is not None:
-                self._reaper.learn(tracked, contested.last_active)
-            return
+                self._record.learn(tracked, contested.last_active)
+            raise
         except Exception as error:
             self._stuck(tracked)
             self._log.exception("workspace could not be stopped: id=%s namespace=%s", key.workspace_id, key.namespace)
@@ -340,7 +328,7 @@ class Supervisor:
         self._log.info("workspace stopped: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
 
     def _stuck(self, tracked: Tracked) -> None:
-        """A stop failed: keep what may still run, so that it is stopped again; forget what never ran."""
+        """It was not stopped: keep what may still run, so that it is stopped again; forget what is not known to run."""
         tracked.task = None
         if tracked.handle is not None:
             tracked.move(Event.STUCK)
@@ -351,27 +339,9 @@ class Supervisor:
     # Reaping --------------------------------------------------------------------------------------------------------
 
     async def run_reaper(self) -> None:
-        """Stop what has been idle for `idle_ttl`, every `reap_interval`, and keep the record of use, until cancelled.
+        """Stop what has been idle for `idle_ttl`, every `reap_interval`, until cancelled. Errors are logged.
 
-        Errors are logged and never end it. Where the `reaper` setting is off, only the record is kept.
+        Returns at once where the `reaper` setting is off; the record of use is kept all the same.
         """
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._reaper.run_record())
-            if self._is_reaping:
-                group.create_task(self._reaper.run())
-
-
-def _anew(trouble: StartStalled) -> StartStalled:
-    """Return a copy to raise: each caller's traceback is its own."""
-    return StartStalled(trouble.code, str(trouble))
-
-
-async def _unless_cut_off(work: Coroutine[Any, Any, _T]) -> _T:
-    """Make an error of a cancellation that nobody here asked for, which would leave a start or stop without an end."""
-    try:
-        return await work
-    except asyncio.CancelledError as cut_off:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise RuntimeError("cancelled from within") from cut_off
+        if self._is_reaping:
+            await self._reaper.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,17 +10,21 @@ from proxy.workspace import Event, Handle, Key, Phase, transition
 
 if TYPE_CHECKING:
     import asyncio
+    from datetime import datetime
 
     from proxy.errors import ProxyError, StartStalled
 
 
 @dataclass(slots=True, eq=False)
 class Tracked:
-    """One workspace. Changed by the supervisor alone, but for what its reaper keeps. Times are monotonic seconds."""
+    """One workspace. Changed by the supervisor alone, but for what its record keeps. Times are monotonic seconds."""
 
     key: Key
-    touched: float
-    stored: float  # the newest activity that is on record
+    touched: float  # the newest activity that is known
+    stored: float  # the newest activity that is stored, or about to be
+    spared: float = -math.inf  # others may have used it until then, and not have stored it yet
+    recorded: datetime | None = None  # what exactly is stored, as far as is known
+    is_recorded_elsewhere: bool = False  # it was another replica that stored it
     phase: Phase = Phase.STOPPED
     handle: Handle | None = None
     task: asyncio.Task[None] | None = None  # the start or the stop in flight

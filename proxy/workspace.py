@@ -120,7 +120,7 @@ class Event(enum.Enum):
     READY = "ready"
     """The backend's start returned a handle."""
     FAILED = "failed"
-    """The backend's start gave up."""
+    """The backend's start gave up; or its stop did, of what is not known to run."""
     STOP = "stop"
     """Somebody, or the reaper, asks for it to end."""
     GONE = "gone"
@@ -143,7 +143,7 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = MappingProxyType(
         (Phase.RUNNING, Event.LOST): Phase.STOPPED,
         (Phase.STOPPING, Event.GONE): Phase.STOPPED,  # who waited wakes it anew
         (Phase.STOPPING, Event.STUCK): Phase.RUNNING,
-        (Phase.STOPPING, Event.FAILED): Phase.STOPPED,  # a start that was cancelled, and then could not be cleared
+        (Phase.STOPPING, Event.FAILED): Phase.STOPPED,  # it never ran, or was lost meanwhile
     }
 )
 

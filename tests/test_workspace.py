@@ -171,11 +171,15 @@ def test_the_table_cannot_be_changed() -> None:
         TRANSITIONS[Phase.STOPPED, Event.READY] = Phase.RUNNING  # type: ignore[index]
 
 
-def test_only_a_start_leads_to_running_and_only_a_stop_to_stopping() -> None:
+def test_only_what_starts_or_is_found_runs_and_only_a_stop_leads_to_stopping() -> None:
     into_running = {before for before, after in TRANSITIONS.items() if after is Phase.RUNNING}
     into_stopping = {event for (_, event), after in TRANSITIONS.items() if after is Phase.STOPPING}
 
-    assert into_running == {(Phase.STARTING, Event.READY), (Phase.STOPPING, Event.STUCK)}
+    assert into_running == {
+        (Phase.STARTING, Event.READY),
+        (Phase.STOPPED, Event.FOUND),
+        (Phase.STOPPING, Event.STUCK),
+    }
     assert into_stopping == {Event.STOP}
 
 

@@ -27,6 +27,9 @@ from tests.backends import PATIENCE_SECONDS, are_gone, eventually, is_running, w
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+
+    from proxy.errors import StartStalled
 
 KEY, OTHER = Key("alice-workspace", "default"), Key("bob", "default")
 TARGET = "/ws/alice-workspace/api"
@@ -61,7 +64,7 @@ while True:
 
 
 class Site:
-    """A root directory, a server of our own in it, and what the listener was told."""
+    """A root directory, a server of our own in it, and what the observer was told."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.root = tmp_path / "workspaces"
@@ -87,6 +90,17 @@ class Site:
             yield backend
         finally:
             await backend.close()
+
+    def lost(self, key: Key, handle: Handle, reason: str) -> None:
+        self.told.append((key, handle, reason))
+
+    def found(self, key: Key, handle: Handle, last_active: datetime | None) -> None: ...
+
+    def active(self, key: Key, at: datetime) -> None: ...
+
+    def condemned(self, key: Key) -> None: ...
+
+    def stalled(self, key: Key, trouble: StartStalled | None) -> None: ...
 
     def processes(self) -> list[int]:
         """Return every process of this machine that runs in a workspace, whoever its parent is."""

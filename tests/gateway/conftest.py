@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_aiohttp.plugin import AiohttpClient
 
-    from proxy.backends import Listener
+    from proxy.backends import Mark, Observer
 
 DEMO = Key("demo", "default")
 TOKEN = "Authorization: token secret"
@@ -77,7 +77,9 @@ class MovingBackend:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def listen(self, listener: Listener) -> None: ...
+    def observe(self, observer: Observer) -> None: ...
+
+    async def open(self) -> None: ...
 
     async def start(self, key: Key) -> Handle:
         self.starts[key.workspace_id] += 1
@@ -86,8 +88,12 @@ class MovingBackend:
             raise self.fault
         return Handle(f"http://127.0.0.1:{self.port}/ws/{key.workspace_id}/", {"Authorization": "token secret"})  # type: ignore[arg-type]
 
-    async def stop(self, key: Key) -> None:
+    async def stop(self, key: Key, mark: Mark | None = None) -> None:
         self.stops[key.workspace_id] += 1
+
+    async def mark(self, key: Key, last_active: datetime) -> None: ...
+
+    async def store(self, key: Key, last_active: datetime, *, pardon: bool = False) -> None: ...
 
     async def close(self) -> None:
         self.is_closed = True

@@ -9,7 +9,6 @@ import pytest
 
 from proxy.errors import ShuttingDown, StartFailed
 from proxy.relay import upstream
-from proxy.workspace import Phase
 from tests.gateway.conftest import DEMO
 from tests.relay.origin import PLAIN, Answers, Origin, ask, ask_upgrade, chunk, until
 
@@ -209,7 +208,7 @@ async def test_second_refusal_in_a_row_is_told(launch: Launch, request_bytes: by
 
     assert (response.status, problem_code(response)) == (502, "upstream-refused")
     assert proxy.backend.starts == {"demo": 2}
-    assert proxy.supervisor.phase(DEMO) is Phase.STOPPED
+    assert proxy.supervisor.phases().get(DEMO) is None
 
 
 # Answers that are none ------------------------------------------------------------------------------------------------

@@ -548,7 +548,7 @@ async def test_client_that_leaves_while_a_start_is_awaited_does_not_end_the_star
 
     await client.closed()
     await until(lambda: not proxy.gateway.in_flight)
-    assert proxy.supervisor.phase(DEMO).value == "starting"
+    assert proxy.supervisor.phases()[DEMO].value == "starting"
     proxy.backend.gate.set()
 
     assert (await proxy.http.get("/ws/demo/api")).status == 200

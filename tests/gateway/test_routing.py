@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def reached_nobody(proxy: Proxy) -> bool:
-    return not proxy.backend.starts and not proxy.origin.connections and not proxy.supervisor.keys()
+    return not proxy.backend.starts and not proxy.origin.connections and not proxy.supervisor.phases()
 
 
 # Redirects and what lies outside --------------------------------------------------------------------------------------
@@ -517,7 +517,7 @@ async def test_each_request_touches_its_workspace(launch: Launch) -> None:
     await proxy.http.get("/ws/demo/api")
 
     assert (idle, proxy.idle_seconds) == (100, 0)
-    assert proxy.supervisor.phase(DEMO) is Phase.RUNNING
+    assert proxy.supervisor.phases().get(DEMO) is Phase.RUNNING
 
 
 async def test_each_piece_of_a_long_answer_touches_its_workspace(launch: Launch) -> None:

@@ -348,7 +348,7 @@ async def test_running_workspaces_are_left_to_the_backend() -> None:
         await service.ended()
 
     assert service.backend.stops == {}
-    assert service.app.supervisor.phase(DEMO).value == "running"
+    assert service.app.supervisor.phases()[DEMO].value == "running"
 
 
 async def test_half_open_clients_are_found() -> None:

@@ -7,31 +7,23 @@ about, so a test says what happens and then looks at what came of it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import heapq
 import itertools
 from collections import Counter
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from proxy.config import Config
-from proxy.supervisor import Supervisor
+from proxy.clock import SystemClock
+from proxy.errors import Contested
 from proxy.workspace import Handle, Key
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import AsyncIterator, Coroutine
-
-    from proxy.backends import Listener
+    from proxy.backends import Observer
 
 KEY = Key("demo", "default")
-READY_TIMEOUT = 60.0
-IDLE_TTL = 3600.0
-REAP_INTERVAL = 300.0
 _ROUNDS = 10_000
 
 
@@ -93,36 +85,73 @@ class FakeClock:
         self._elapsed = moment
 
 
+@dataclass
+class FakeCluster:
+    """What replicas share: what runs, what is stored about its use, and who is about to reap it."""
+
+    running: dict[Key, Handle] = field(default_factory=dict)
+    last_active: dict[Key, datetime] = field(default_factory=dict)
+    marks: dict[Key, FakeBackend] = field(default_factory=dict)
+    replicas: list[FakeBackend] = field(default_factory=list)
+    ports: itertools.count[int] = field(default_factory=lambda: itertools.count(40_000))
+    ended: list[Key] = field(default_factory=list)  # each stop that stopped something
+
+    def end(self, key: Key) -> None:
+        for kept in (self.running, self.last_active, self.marks):
+            kept.pop(key, None)
+
+
 class FakeBackend:
     """Runs notebook servers that are only entries in `running`.
 
-    Starts and stops end at once; while `slow_starts` or `slow_stops` is set, they end when the test says so. What the
-    protocol promises to a backend is checked on each call; a promise that was broken is a sentence in `violations`
-    (an exception would be taken for a failed start).
+    Starts and stops end at once; while `slow_starts` or `slow_stops` is set, they end when the test says so. With a
+    cluster it is one of the replicas there: it stores and marks, and tells its observer what the others did, as soon as
+    they did it. Without, it is alone, and marks nothing.
+
+    What the protocol promises to a backend is checked on each call; a promise that was broken is a sentence in
+    `violations` (an exception would be taken for a failed start).
     """
 
-    def __init__(self) -> None:
-        self.running: dict[Key, Handle] = {}
+    def __init__(self, cluster: FakeCluster | None = None) -> None:
+        self.is_replica = cluster is not None
+        self.cluster = cluster or FakeCluster()
+        self.cluster.replicas.append(self)
+        self.running = self.cluster.running
         self.half_done: set[Key] = set()
-        self.given: dict[Key, Handle] = {}  # what `start` returned last
+        self.given: dict[Key, Handle] = {}  # what `start` returned, or was reported as found, last
         self.starting: dict[Key, asyncio.Future[None]] = {}
         self.clearing: dict[Key, asyncio.Future[None]] = {}  # starts that were cancelled and have not ended yet
         self.stopping: dict[Key, asyncio.Future[None]] = {}
-        self.slow_starts = self.slow_clearing = self.slow_stops = False
+        self.slow_starts = self.slow_clearing = self.slow_stops = self.slow_stores = False
         self.deaf_starts = False  # a start that is cancelled ends at once, but as if it were not
         self.broken_starts: dict[Key, Exception] = {}
         self.broken_stops: dict[Key, Exception] = {}
+        self.broken_marks: dict[Key, Exception] = {}
+        self.broken_stores: dict[Key, Exception] = {}
         self.starts: Counter[Key] = Counter()
         self.stops: Counter[Key] = Counter()
+        self.marked: list[tuple[Key, datetime]] = []
+        self.stop_marks: list[object] = []
+        self.stored: list[tuple[Key, datetime, bool]] = []  # each that was asked for: key, when, whether it pardons
+        self.storing: list[asyncio.Future[None]] = []
         self.most_stops_at_once = 0
         self.violations: list[str] = []
-        self._listener: Listener | None = None
-        self._ports = itertools.count(40_000)
+        self.now = SystemClock().now
+        self._observer: Observer | None = None
 
     # The protocol
 
-    def listen(self, listener: Listener) -> None:
-        self._listener = listener
+    def observe(self, observer: Observer) -> None:
+        self._observer = observer
+
+    @property
+    def observer(self) -> Observer:
+        assert self._observer is not None
+        return self._observer
+
+    async def open(self) -> None:
+        for key in self.running:
+            self.find(key)
 
     async def start(self, key: Key) -> Handle:
         self._promise(key not in self.starting, f"two starts at once of {key}")
@@ -152,23 +181,76 @@ class FakeBackend:
         self.given[key] = self.running.setdefault(key, self._new_handle(key))
         return self.given[key]
 
-    async def stop(self, key: Key) -> None:
+    async def stop(self, key: Key, mark: object = None) -> None:
         self._promise(key not in self.starting, f"a stop during a start of {key}")
         self._promise(key not in self.stopping, f"two stops at once of {key}")
         self.stops[key] += 1
+        self.stop_marks.append(mark)
         gate = self.stopping[key] = _gate(is_open=not self.slow_stops)
         self.most_stops_at_once = max(self.most_stops_at_once, len(self.stopping))
         try:
             await gate
             if key in self.broken_stops:
                 raise self.broken_stops[key]
+            if mark is not None and key in self.running:
+                self._refuse_if_newer(key, self._last_marked(key))
+                if self.cluster.marks.get(key) is not self:
+                    raise Contested("Its mark was withdrawn.", self.cluster.last_active.get(key))
         finally:
             del self.stopping[key]
-        self.running.pop(key, None)
+        handle = self.running.get(key)
+        self.cluster.end(key)
         self.half_done.discard(key)
+        if handle is not None:
+            self.cluster.ended.append(key)
+            for other in self._others():
+                other.observer.lost(key, other.given.get(key, handle), "it was deleted")
+
+    async def mark(self, key: Key, last_active: datetime) -> object | None:
+        self.marked.append((key, last_active))
+        await asyncio.sleep(0)
+        if key in self.broken_marks:
+            raise self.broken_marks[key]
+        if not self.is_replica:
+            return None
+        self._refuse_if_newer(key, last_active)
+        if self.cluster.marks.get(key, self) is not self:
+            raise Contested("Another replica is about to stop it.")
+        self.cluster.marks[key] = self
+        for other in self._others():
+            other.observer.condemned(key)
+        return (self, key)
+
+    async def store(self, key: Key, last_active: datetime, *, pardon: bool = False) -> None:
+        self.stored.append((key, last_active, pardon))
+        if self.slow_stores:
+            self.storing.append(_gate(is_open=False))
+            await self.storing[-1]
+        if key in self.broken_stores:
+            raise self.broken_stores[key]
+        if not self.is_replica or key not in self.running:
+            return
+        if pardon:
+            self.cluster.marks.pop(key, None)
+        former = self.cluster.last_active.get(key)
+        if former is None or former < last_active:
+            self.cluster.last_active[key] = last_active
+            for replica in self.cluster.replicas:  # itself included: a write is seen by who made it
+                replica.observer.active(key, last_active)
 
     async def close(self) -> None:
         self.running.clear()
+
+    def _refuse_if_newer(self, key: Key, last_active: datetime) -> None:
+        stored = self.cluster.last_active.get(key)
+        if stored is not None and last_active < stored <= self.now():
+            raise Contested("Newer activity is stored.", stored)
+
+    def _last_marked(self, key: Key) -> datetime:
+        return [last_active for marked, last_active in self.marked if marked == key][-1]
+
+    def _others(self) -> list[FakeBackend]:
+        return [replica for replica in self.cluster.replicas if replica is not self]
 
     # What the test decides
 
@@ -201,11 +283,22 @@ class FakeBackend:
 
     def report(self, key: Key, handle: Handle) -> None:
         """Report an end, true or not."""
-        assert self._listener is not None
-        self._listener(key, handle, "exit status 1")
+        self.observer.lost(key, handle, "exit status 1")
+
+    def find(self, key: Key = KEY, last_active: datetime | None = None) -> Handle:
+        """Report what runs; should nothing run, somebody has started it."""
+        handle = self.given[key] = self.running.setdefault(key, self._new_handle(key))
+        self.observer.found(key, handle, last_active or self.cluster.last_active.get(key))
+        return handle
+
+    def replace(self, key: Key = KEY, last_active: datetime | None = None) -> Handle:
+        """Let somebody put another server in the place of this one, and report that."""
+        self.running.pop(key, None)
+        return self.find(key, last_active)
 
     def _new_handle(self, key: Key) -> Handle:
-        url = URL.build(scheme="http", host="127.0.0.1", port=next(self._ports), path=f"/ws/{key.workspace_id}/")
+        port = next(self.cluster.ports)
+        url = URL.build(scheme="http", host="127.0.0.1", port=port, path=f"/ws/{key.workspace_id}/")
         return Handle(url, {"Authorization": "token secret"})
 
     def _promise(self, kept: bool, otherwise: str) -> None:
@@ -223,52 +316,3 @@ def _gate(*, is_open: bool) -> asyncio.Future[None]:
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-@dataclass
-class Stage:
-    """A supervisor with its surroundings; owns the tasks of its callers."""
-
-    config: Config
-    clock: FakeClock = field(default_factory=FakeClock)
-    backend: FakeBackend = field(default_factory=FakeBackend)
-    complaints: list[dict[str, Any]] = field(default_factory=list)
-    logger: logging.Logger | None = None
-
-    def __post_init__(self) -> None:
-        self.supervisor = Supervisor(self.backend, self.config, self.logger, clock=self.clock)
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: self.complaints.append(context))
-
-    async def begin(self, *work: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:
-        """Run each as a task of its own, as far as they go by themselves."""
-        tasks = [asyncio.create_task(each) for each in work]
-        await settle()
-        return tasks
-
-    async def request(self, key: Key = KEY) -> asyncio.Task[Handle]:
-        """Let one caller ask for a workspace, and wait as long as that takes."""
-        return (await self.begin(self.supervisor.ensure_running(key)))[0]
-
-    async def leave(self) -> None:
-        """Close the supervisor; it leaves no task, and broke no promise on the way."""
-        self.backend.slow_clearing = False
-        for gate in self.backend.clearing.values():
-            gate.set_result(None)
-        await self.supervisor.close()
-        await settle()
-        gc.collect(1)  # what was never retrieved is complained of when it is collected
-
-        assert self.backend.violations == []
-        assert self.complaints == []
-
-
-@asynccontextmanager
-async def staged(**settings: Any) -> AsyncIterator[Stage]:
-    """Set the stage for one test, and see that nothing is left on it afterwards."""
-    before = asyncio.all_tasks()
-    times = {"ready_timeout": READY_TIMEOUT, "idle_ttl": IDLE_TTL, "reap_interval": REAP_INTERVAL}
-    stage = Stage(Config(**{name: timedelta(seconds=seconds) for name, seconds in times.items()} | settings))
-    yield stage
-    await stage.leave()
-
-    assert asyncio.all_tasks() - before - {asyncio.current_task()} == set()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from proxy.errors import StartFailed, StopFailed
+from proxy.reaper import Reaper
 from proxy.workspace import Key, Phase
 
-from .fakes import IDLE_TTL, KEY, REAP_INTERVAL, Stage, settle, staged
+from .fakes import KEY, settle
+from .stage import IDLE_TTL, REAP_INTERVAL, Stage, reaping, staged
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator
 
 CONCURRENCY = 20
@@ -26,18 +26,6 @@ MANY = [Key(f"ws-{number}", "default") for number in range(CONCURRENCY + 5)]
 async def stage() -> AsyncIterator[Stage]:
     async with staged() as stage:
         yield stage
-
-
-@asynccontextmanager
-async def reaping(stage: Stage) -> AsyncIterator[asyncio.Task[None]]:
-    """Run the reaper meanwhile; it goes on until it is cancelled."""
-    [reaper] = await stage.begin(stage.supervisor.run_reaper())
-    yield reaper
-    await settle()
-    assert not reaper.done()
-    reaper.cancel()
-    await settle()
-    assert reaper.cancelled()
 
 
 async def start_all(stage: Stage, keys: list[Key]) -> None:
@@ -135,7 +123,7 @@ async def test_start_that_takes_long_is_not_reaped(stage: Stage) -> None:
         await stage.clock.advance(IDLE_TTL + 2 * REAP_INTERVAL)
 
     assert stage.backend.stops[KEY] == 0
-    assert stage.supervisor.phase(KEY) is Phase.STARTING
+    assert stage.supervisor.phases().get(KEY) is Phase.STARTING
 
 
 async def test_no_more_than_twenty_are_stopped_at_once(stage: Stage) -> None:
@@ -266,7 +254,7 @@ async def test_reaper_outlives_its_own_defects(
 
     async with reaping(stage):
         with monkeypatch.context() as patched:
-            patched.setattr(type(stage.supervisor), "_is_due", defect)
+            patched.setattr(Reaper, "_is_due", defect)
             await stage.clock.advance(REAP_INTERVAL)
         broken = stage.backend.stops[KEY]
         await stage.clock.advance(REAP_INTERVAL)

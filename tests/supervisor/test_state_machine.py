@@ -26,15 +26,22 @@ from hypothesis.stateful import (
 )
 
 from proxy.config import Config
-from proxy.errors import ProxyError, ShuttingDown, StartFailed, StartTimeout, StopFailed
+from proxy.errors import Contested, ProxyError, ShuttingDown, StartFailed, StartStalled, StartTimeout, StopFailed
 from proxy.workspace import TRANSITIONS, Event, Handle, Key, Phase
 
-from .fakes import Stage, settle
+from .fakes import FakeBackend, FakeClock, FakeCluster, settle
+from .stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-READY_TIMEOUT, IDLE_TTL, REAP_INTERVAL = 60, 120, 30  # so that each can overtake the others within a few steps
+READY_TIMEOUT, IDLE_TTL, REAP_INTERVAL, REAP_GRACE = (
+    60,
+    120,
+    30,
+    10,
+)  # so that each can overtake the others within a few steps
+QUARTER = IDLE_TTL / 4
 KEYS = (Key("one", "default"), Key("one", "elsewhere"))
 SETTINGS = settings(
     max_examples=150,
@@ -74,10 +81,16 @@ class Workspace:
     failed_at: float = 0.0
     starts: int = 0
     stops: int = 0
+    pardons: int = 0
+    trouble: str = ""  # the code of what is in the way of a start
+    is_condemned: bool = False
+    is_reaped: bool = False  # the stop in flight is a reap
 
     def move(self, event: Event) -> None:
         seen.add((self.phase, event))
         self.phase = TRANSITIONS[self.phase, event]
+        if self.phase is Phase.STOPPED:
+            self.trouble, self.is_condemned = "", False
 
 
 SILENT = logging.getLogger("tests.supervisor.silent")  # thousands of starts fail here, as they should
@@ -97,18 +110,24 @@ start_errors: st.SearchStrategy[Callable[[], Exception] | None] = st.sampled_fro
 stop_errors: st.SearchStrategy[Callable[[], Exception] | None] = st.sampled_from(
     [lambda: StopFailed("It does not end."), ZeroDivisionError, None]
 )
+mark_errors: st.SearchStrategy[Callable[[], Exception] | None] = st.sampled_from(
+    [None, None, None, lambda: Contested("It is gone."), lambda: StopFailed("Kubernetes does not answer."), KeyError]
+)
 
 
 class SupervisorMachine(RuleBasedStateMachine):
     """Does to a supervisor what clients, backends and time do, in any order."""
 
-    @initialize(slow_clearing=st.booleans())
-    def begin(self, slow_clearing: bool) -> None:
+    @initialize(slow_clearing=st.booleans(), jumps=st.booleans(), broken_stores=st.booleans())
+    def begin(self, slow_clearing: bool, jumps: bool, broken_stores: bool) -> None:
         self.loop = asyncio.new_event_loop()
         self.stage: Stage = self._run(self._set_stage())
         self.supervisor, self.backend, self.clock = self.stage.supervisor, self.stage.backend, self.stage.clock
         self.backend.slow_starts = self.backend.slow_stops = True
         self.backend.slow_clearing = slow_clearing
+        self.jumps = jumps  # of the wall clock, or else news by it
+        if broken_stores:
+            self.backend.broken_stores = {key: StopFailed("Kubernetes does not answer.") for key in KEYS}
         self.model = {key: Workspace() for key in KEYS}
         self.old_handles: list[tuple[Key, Handle]] = []
         self.is_closed = False
@@ -151,10 +170,10 @@ class SupervisorMachine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def touch(self, key: Key) -> None:
-        self.supervisor.touch(key)
+        self._in_loop(self.supervisor.touch, key)
 
         if self.model[key].phase is not Phase.STOPPED:
-            self.model[key].touched = self.clock.monotonic()
+            self._touch(key)
 
     # The backend
 
@@ -169,7 +188,8 @@ class SupervisorMachine(RuleBasedStateMachine):
 
         workspace.move(Event.READY)
         workspace.handle = self.backend.given[key]
-        workspace.touched = self.clock.monotonic()
+        workspace.trouble = ""
+        self._touch(key)
         workspace.error, workspace.failures = None, 0
         self._answer(key)
 
@@ -221,6 +241,23 @@ class SupervisorMachine(RuleBasedStateMachine):
         self._tell(workspace.stoppers, (StopFailed, StopFailed.code, None))
         self._answer(key)
 
+    @precondition(lambda self: self._contestable())
+    @rule(choice=st.data(), ago=st.sampled_from([None, 0, 10, 300]))
+    def reap_is_contested(self, choice: st.DataObject, ago: float | None) -> None:
+        key = self._pick(choice, self._contestable())
+        workspace = self.model[key]
+        at = None if ago is None or self.jumps else self.clock.now() - timedelta(seconds=ago)
+        self.backend.fail_stop(Contested("Newer activity is stored.", at), key)
+
+        self._run(settle())
+
+        workspace.move(Event.STUCK if workspace.handle else Event.FAILED)
+        if at is not None and ago is not None:
+            workspace.touched = max(workspace.touched, self.clock.monotonic() - ago)
+        if workspace.stoppers:
+            self._begin_stop(key)  # they asked for it, whatever the reap came to
+        self._answer(key)
+
     @precondition(lambda self: self.backend.clearing)
     @rule(choice=st.data())
     def cancelled_start_ends(self, choice: st.DataObject) -> None:
@@ -252,6 +289,55 @@ class SupervisorMachine(RuleBasedStateMachine):
 
         self._lose(key, handle)
 
+    @precondition(lambda self: not self.jumps)
+    @rule(key=keys, is_another=st.booleans(), ago=st.sampled_from([None, 0, 10, 300]))
+    def somebody_started_it(self, key: Key, is_another: bool, ago: float | None) -> None:
+        workspace, now = self.model[key], self.clock.monotonic()
+        at = None if ago is None else self.clock.now() - timedelta(seconds=ago)
+        self.backend.cluster.last_active.pop(key, None)
+
+        handle = self.backend.replace(key, at) if is_another else self.backend.find(key, at)
+
+        if workspace.phase is Phase.STARTING or (workspace.phase is Phase.STOPPED and self.is_closed):
+            return
+        if workspace.handle is not None and workspace.handle is not handle:
+            self._forget(key)
+        workspace.handle = handle
+        if workspace.phase is Phase.STOPPED:
+            workspace.move(Event.FOUND)
+            workspace.touched = now - (ago or 0)
+            workspace.error, workspace.failures = None, 0
+        elif ago is not None:
+            workspace.touched = max(workspace.touched, now - ago)
+
+    @precondition(lambda self: not self.jumps)
+    @rule(key=keys, ago=st.sampled_from([0, 10, 300]))
+    def somebody_stored_activity(self, key: Key, ago: float) -> None:
+        self.backend.observer.active(key, self.clock.now() - timedelta(seconds=ago))
+
+        if self.model[key].phase not in (Phase.STOPPED, Phase.STARTING):
+            self.model[key].touched = max(self.model[key].touched, self.clock.monotonic() - ago)
+
+    @rule(key=keys)
+    def somebody_is_about_to_reap_it(self, key: Key) -> None:
+        workspace = self.model[key]
+        self._in_loop(self.backend.observer.condemned, key)
+
+        if workspace.phase is Phase.RUNNING:
+            workspace.is_condemned = True
+            if workspace.touched + IDLE_TTL >= self.clock.monotonic():
+                self._pardon(workspace)
+
+    @rule(key=keys, code=st.sampled_from(["unschedulable", "image-pull", ""]))
+    def something_is_in_the_way_of_a_start(self, key: Key, code: str) -> None:
+        workspace = self.model[key]
+        self._in_loop(self.backend.observer.stalled, key, StartStalled(code, "") if code else None)
+
+        if workspace.phase is Phase.STARTING:
+            workspace.trouble = code
+            if code:
+                self._tell(workspace.requests, (StartStalled, code, 5))
+
     @precondition(lambda self: self.old_handles)
     @rule(choice=st.data())
     def news_comes_late(self, choice: st.DataObject) -> None:
@@ -265,7 +351,8 @@ class SupervisorMachine(RuleBasedStateMachine):
 
     @rule(seconds=durations, jump=st.sampled_from([0, 0, 1, -1]))
     def time_passes(self, seconds: float, jump: int) -> None:
-        self.clock.jump(timedelta(days=jump))  # of the wall clock; it must change nothing
+        if self.jumps:
+            self.clock.jump(timedelta(days=jump))  # of the wall clock; it must change nothing
 
         self._run(self.clock.advance(seconds))
 
@@ -274,21 +361,26 @@ class SupervisorMachine(RuleBasedStateMachine):
             workspace.requests = [each for each in workspace.requests if each not in overdue]
             self._tell(overdue, failure(StartTimeout(key.workspace_id, READY_TIMEOUT)))
 
-    @rule()
-    def reaper_ticks(self) -> None:
+    @rule(touched=st.none() | keys, errors=st.tuples(mark_errors, mark_errors))
+    def reaper_ticks(self, touched: Key | None, errors: tuple[Callable[[], Exception] | None, ...]) -> None:
+        broken = self.backend.broken_marks = {key: error() for key, error in zip(KEYS, errors, strict=True) if error}
         reaper = self.loop.create_task(self.supervisor.run_reaper())
         self.time_passes(REAP_INTERVAL, 0)
+        due = {key for key in self._running() if key not in broken and self._is_idle(key)}
+        if touched is not None:
+            self.touch(touched)
+        self.time_passes(REAP_GRACE, 0)
         reaper.cancel()
         self._run(settle())
 
         assert reaper.cancelled()
-        for key, workspace in self.model.items():
-            if workspace.phase is Phase.RUNNING and workspace.touched + IDLE_TTL < self.clock.monotonic():
+        for key in due:
+            if key == touched:
+                self._pardon(self.model[key])
+            else:
                 self._begin_stop(key)
+                self.model[key].is_reaped = True
                 assert key in self.backend.stopping
-        for key, phase in self.supervisor.phases().items():
-            if phase is Phase.RUNNING:  # what is still there was touched within its time
-                assert self.clock.monotonic() - self.model[key].touched <= IDLE_TTL
 
     @precondition(lambda self: not self.is_closed and sum(self.backend.starts.values()) > 5)  # not all too soon
     @rule()
@@ -317,6 +409,9 @@ class SupervisorMachine(RuleBasedStateMachine):
         assert self.backend.violations == []
         for key, workspace in self.model.items():
             assert (self.backend.starts[key], self.backend.stops[key]) == (workspace.starts, workspace.stops)
+            if not self.backend.broken_stores:
+                pardons = sum(is_pardon for asked, _, is_pardon in self.backend.stored if asked == key)
+                assert pardons == workspace.pardons
             if not self.is_closed:
                 assert (key in self.backend.starting and key not in self.backend.clearing) is (
                     workspace.phase is Phase.STARTING
@@ -341,7 +436,9 @@ class SupervisorMachine(RuleBasedStateMachine):
         expected = len(self._waiting()) + sum(len(each.requests) for each in self.model.values())  # and their timers
         expected += len(self.backend.starting) + len(self.backend.stopping)
         expected += len(self.backend.clearing)  # stops that wait for the end of the start which they cancelled
-        assert len(asyncio.all_tasks(self.loop)) == expected
+        writes = [task for task in asyncio.all_tasks(self.loop) if task.get_name().startswith("store ")]
+        assert len(asyncio.all_tasks(self.loop)) - len(writes) == expected
+        assert len(writes) <= (len(self.backend.stored) if self.backend.broken_stores else 0)  # pardons, tried again
         assert self.stage.complaints == []
 
     def teardown(self) -> None:
@@ -366,7 +463,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         if not workspace.requests:
             return
         if workspace.phase is Phase.RUNNING:
-            workspace.touched = now
+            self._touch(key)
             self._tell(workspace.requests, workspace.handle)
         elif self.is_closed:
             self._tell(workspace.requests, failure(ShuttingDown()))
@@ -377,6 +474,25 @@ class SupervisorMachine(RuleBasedStateMachine):
             if workspace.phase is Phase.STOPPED:
                 workspace.move(Event.WAKE)
                 workspace.starts += 1
+            if workspace.trouble:
+                self._tell(workspace.requests, (StartStalled, workspace.trouble, 5))
+
+    def _touch(self, key: Key) -> None:
+        workspace = self.model[key]
+        workspace.touched = self.clock.monotonic()
+        if workspace.phase is Phase.RUNNING and workspace.is_condemned:
+            self._pardon(workspace)
+
+    def _pardon(self, workspace: Workspace) -> None:
+        workspace.is_condemned = False
+        workspace.pardons += not self.is_closed
+
+    def _is_idle(self, key: Key) -> bool:
+        """Tell whether it must be reaped; where others' activity may spare it, ask whether it is."""
+        idle: float = self.clock.monotonic() - self.model[key].touched
+        if IDLE_TTL < idle <= IDLE_TTL + QUARTER and not self.jumps:
+            return key in self.backend.cluster.marks
+        return idle > IDLE_TTL
 
     def _refusal(self, workspace: Workspace) -> Outcome:
         if workspace.error is None:
@@ -393,6 +509,7 @@ class SupervisorMachine(RuleBasedStateMachine):
             self._tell(workspace.requests, (StartFailed, "stopped", 1))
         if key not in self.backend.clearing:
             workspace.stops += 1
+        workspace.is_reaped = False
         workspace.move(Event.STOP)
 
     def _lose(self, key: Key, handle: Handle) -> None:
@@ -424,13 +541,21 @@ class SupervisorMachine(RuleBasedStateMachine):
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
+    def _in_loop(self, call: Callable[..., None], *args: Any) -> None:
+        async def make() -> None:
+            call(*args)
+            await settle()
+
+        self._run(make())
+
     async def _set_stage(self) -> Stage:
         config = Config(
             ready_timeout=timedelta(seconds=READY_TIMEOUT),
             idle_ttl=timedelta(seconds=IDLE_TTL),
             reap_interval=timedelta(seconds=REAP_INTERVAL),
+            reap_grace=timedelta(seconds=REAP_GRACE),
         )
-        return Stage(config, logger=SILENT)
+        return Stage(config, FakeClock(), FakeBackend(FakeCluster()), logger=SILENT)
 
     async def _close(self) -> None:
         closing = asyncio.create_task(self.supervisor.close())
@@ -456,6 +581,11 @@ class SupervisorMachine(RuleBasedStateMachine):
 
     def _in_flight(self, work: dict[Key, Any]) -> list[Key]:
         return [key for key in work if key not in self.backend.clearing]
+
+    def _contestable(self) -> list[Key]:
+        """Return what is being reaped, unless it would be chance whether a request or a stop is first thereafter."""
+        in_flight = [key for key in self._in_flight(self.backend.stopping) if self.model[key].is_reaped]
+        return [key for key in in_flight if not (self.model[key].requests and self.model[key].stoppers)]
 
     def _pick(self, choice: st.DataObject, among: list[Key]) -> Key:
         return choice.draw(st.sampled_from(sorted(among, key=KEYS.index)))

@@ -12,7 +12,8 @@ import pytest
 from proxy.errors import InvalidKey, ShuttingDown, StartFailed, StartTimeout, StopFailed
 from proxy.workspace import Handle, Key, Phase
 
-from .fakes import IDLE_TTL, KEY, READY_TIMEOUT, Stage, settle, staged
+from .fakes import KEY, settle
+from .stage import IDLE_TTL, READY_TIMEOUT, Stage, staged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -56,7 +57,7 @@ async def test_first_call_starts_the_workspace(stage: Stage) -> None:
 
     assert handle is stage.backend.running[KEY]
     assert stage.backend.starts[KEY] == 1
-    assert stage.supervisor.phase(KEY) is Phase.RUNNING
+    assert stage.supervisor.phases().get(KEY) is Phase.RUNNING
     assert stage.supervisor.phases() == {KEY: Phase.RUNNING}
 
 
@@ -167,7 +168,7 @@ async def test_one_id_in_two_namespaces_is_two_workspaces(slow: Stage) -> None:
 
     assert here.result() is slow.backend.running[KEY]
     assert not elsewhere.done()
-    assert slow.supervisor.phase(ELSEWHERE) is Phase.STARTING
+    assert slow.supervisor.phases().get(ELSEWHERE) is Phase.STARTING
     slow.backend.let_start(ELSEWHERE)
     assert await elsewhere is not here.result()
     slow.backend.slow_stops = False
@@ -189,7 +190,7 @@ async def test_failed_start_reaches_every_waiter_with_reason_code_and_time(slow:
         assert (error.code, str(error), error.detail, error.retry_after) == (
             "exited", "It ended at once.", "ImportError", 1,
         )  # fmt: skip
-    assert slow.supervisor.phase(KEY) is Phase.STOPPED
+    assert slow.supervisor.phases().get(KEY) is None
     assert slow.supervisor.last_active(KEY) is None
 
 
@@ -268,7 +269,7 @@ async def test_start_that_is_cut_off_from_within_fails_instead_of_hanging(slow: 
     with pytest.raises(StartFailed) as failed:
         await caller
     assert failed.value.code == "internal"
-    assert slow.supervisor.phase(KEY) is Phase.STOPPED
+    assert slow.supervisor.phases().get(KEY) is None
 
 
 async def test_failed_start_that_nobody_waits_for_complains_only_in_the_log(
@@ -283,7 +284,7 @@ async def test_failed_start_that_nobody_waits_for_complains_only_in_the_log(
     caplog.clear()  # what it holds is not collected, and not complained of
 
     assert caller.cancelled()
-    assert slow.supervisor.phase(KEY) is Phase.STOPPED  # and nothing was left unretrieved, which the stage checks
+    assert slow.supervisor.phases().get(KEY) is None  # and nothing was left unretrieved, which the stage checks
 
 
 # Starts that take long ------------------------------------------------------------------------------------------------
@@ -298,7 +299,7 @@ async def test_start_that_overruns_goes_on_and_a_retry_joins_it(slow: Stage) -> 
 
     with pytest.raises(StartTimeout):
         await first
-    assert slow.supervisor.phase(KEY) is Phase.STARTING
+    assert slow.supervisor.phases().get(KEY) is Phase.STARTING
     retry = await slow.request()
     slow.backend.let_start()
     assert await retry is slow.backend.running[KEY]
@@ -343,7 +344,7 @@ async def test_caller_that_waits_for_a_stop_waits_no_longer_than_the_ready_timeo
 
     with pytest.raises(StartTimeout):
         await caller
-    assert slow.supervisor.phase(KEY) is Phase.STARTING
+    assert slow.supervisor.phases().get(KEY) is Phase.STARTING
 
 
 # Stopping -------------------------------------------------------------------------------------------------------------
@@ -356,7 +357,7 @@ async def test_stop_returns_when_the_workspace_is_gone(slow: Stage) -> None:
     [stopper] = await slow.begin(slow.supervisor.stop(KEY))
 
     assert not stopper.done()
-    assert slow.supervisor.phase(KEY) is Phase.STOPPING
+    assert slow.supervisor.phases().get(KEY) is Phase.STOPPING
     slow.backend.let_stop()
     await stopper
     assert KEY not in slow.backend.running
@@ -367,7 +368,7 @@ async def test_stop_of_what_is_not_known_asks_the_backend_and_is_success(stage: 
     await stage.supervisor.stop(KEY)
 
     assert stage.backend.stops[KEY] == 1
-    assert stage.supervisor.phase(KEY) is Phase.STOPPED
+    assert stage.supervisor.phases().get(KEY) is None
 
 
 async def test_stop_during_a_start_cancels_it_and_tells_its_waiters(slow: Stage) -> None:
@@ -488,11 +489,11 @@ async def test_cancelled_callers_leave_the_stop_running(slow: Stage, cancelled: 
         stoppers[index].cancel()
     await settle()
 
-    assert slow.supervisor.phase(KEY) is Phase.STOPPING
+    assert slow.supervisor.phases().get(KEY) is Phase.STOPPING
     slow.backend.let_stop()
     await settle()
     assert [index for index, stopper in enumerate(stoppers) if stopper.cancelled()] == cancelled
-    assert slow.supervisor.phase(KEY) is Phase.STOPPED
+    assert slow.supervisor.phases().get(KEY) is None
     assert slow.backend.stops[KEY] == 1
 
 
@@ -505,7 +506,7 @@ async def test_failed_stop_reaches_every_caller_and_keeps_a_running_workspace_tr
     await settle()
 
     assert [str(error) for error in await outcomes(stoppers)] == ["It does not end."] * 3
-    assert slow.supervisor.phase(KEY) is Phase.RUNNING
+    assert slow.supervisor.phases().get(KEY) is Phase.RUNNING
     assert without_suspending(slow.supervisor.ensure_running(KEY)) is handle
 
 
@@ -541,7 +542,7 @@ async def test_unexpected_exception_in_a_stop_is_a_failed_stop_and_logged(
 
     assert failed.value.__cause__ is defect
     assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
-    assert stage.supervisor.phase(KEY) is Phase.RUNNING
+    assert stage.supervisor.phases().get(KEY) is Phase.RUNNING
 
 
 async def test_stop_that_is_cut_off_from_within_fails_instead_of_hanging(slow: Stage) -> None:
@@ -593,7 +594,7 @@ async def test_failed_stop_that_nobody_waits_for_complains_only_in_the_log(slow:
     await settle()
 
     assert stopper.cancelled()
-    assert slow.supervisor.phase(KEY) is Phase.STOPPED  # and nothing was left unretrieved, which the stage checks
+    assert slow.supervisor.phases().get(KEY) is None  # and nothing was left unretrieved, which the stage checks
 
 
 # Losing ---------------------------------------------------------------------------------------------------------------
@@ -604,7 +605,7 @@ async def test_lost_workspace_is_started_anew_by_the_next_request(stage: Stage) 
 
     stage.backend.die()
 
-    assert stage.supervisor.phase(KEY) is Phase.STOPPED
+    assert stage.supervisor.phases().get(KEY) is None
     new = await stage.supervisor.ensure_running(KEY)
     assert new is stage.backend.running[KEY]
     assert new is not old
@@ -627,7 +628,7 @@ async def test_news_of_an_equal_handle_that_was_replaced_does_nothing(stage: Sta
 
     stage.supervisor.lost(KEY, Handle(handle.service_url, handle.headers), "connection refused")
 
-    assert stage.supervisor.phase(KEY) is Phase.RUNNING
+    assert stage.supervisor.phases().get(KEY) is Phase.RUNNING
 
 
 async def test_hundred_requests_that_were_refused_start_it_once(stage: Stage) -> None:
