@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.kubernetes import ownership
+from proxy.backends.kubernetes.failures import restarts_of
 from proxy.backends.kubernetes.fence import last_active_of
-from proxy.backends.kubernetes.objects import is_ready
+from proxy.backends.kubernetes.objects import looks_ready
 from proxy.backends.kubernetes.sight import Sight
 from proxy.backends.probe import OK, probe
 from proxy.errors import StartFailed, StopFailed
@@ -81,14 +82,13 @@ class Following:
     def adopt(self, objects: Objects) -> None:
         """Tell what runs, now that it has been seen; from then on, changes do.
 
-        What was ready before is not asked whether it answers: it most likely does, and if not, its first request sees.
+        What was ready before, and never crashed, is not asked whether it answers: it most likely does, and if not, its
+        first request sees.
         """
         self.know(objects)
         for key in self.sight.workspaces():
             self._look(key)
         self._is_adopting = False
-        for key in self.sight.workspaces():
-            self._look(key)
 
     def know(self, objects: Objects) -> None:
         """Learn where tokens are to be had; nothing has a handle before."""
@@ -207,17 +207,16 @@ class Following:
         """Compare what is seen with what was told, and tell the difference."""
         if self._observer is None or self._objects is None or key in self._starting:
             return
-        deployment = self.sight.running(key)
-        now = self.sight.handle_of(key) if deployment is not None else None
+        deployment = self.sight.deployment(key)
+        now = self.sight.handle_of(key) if deployment is not None and looks_ready(deployment) else None
         told = self._told.get(key)
         if told is not None and told != now:
             del self._told[key]
-            self._observer.lost(key, told, _reason(self.sight.deployment(key)))
-        if deployment is None or (now is not None and told == now):
+            self._observer.lost(key, told, _reason(deployment))
+        if self.sight.running(key) is None or (now is not None and told == now):
             return
-        if self._is_adopting:
-            if now is not None:
-                self._tell_found(key, now)
+        if self._is_adopting and now is not None and not any(map(restarts_of, self.sight.pods_of(key))):
+            self._tell_found(key, now)
         elif key not in self._asking:
             self._asking[key] = self._spawn(self._ask(key), f"ask {key.workspace_id}")
 
@@ -276,6 +275,6 @@ def _reason(deployment: Mapping[str, Any] | None) -> str:
         return "its Deployment is being deleted"
     if deployment["spec"].get("replicas") == 0:
         return "its Deployment was scaled to zero"
-    if is_ready(deployment):
+    if looks_ready(deployment):
         return "its Service was deleted, or has another address"
     return "its pod is not ready any more"

@@ -132,7 +132,7 @@ class Objects:
                 annotations[ownership.REAP_MARK] = None
         wanted = _stamped(manifests.build_deployment(key, self._config))
         hash_now = wanted["metadata"]["annotations"][ownership.TEMPLATE_HASH]
-        if not is_ready(deployment) and said.get(ownership.TEMPLATE_HASH) != hash_now:
+        if not looks_ready(deployment) and said.get(ownership.TEMPLATE_HASH) != hash_now:
             spec["replicas"] = 1
             spec["template"] = replacement(deployment["spec"]["template"], wanted["spec"]["template"])
             annotations[ownership.TEMPLATE_HASH] = hash_now
@@ -167,11 +167,19 @@ def replacement(old: Any, new: Any) -> Any:
 
 def is_ready(deployment: Mapping[str, Any]) -> bool:
     """Tell whether a Deployment's pod is ready: of this generation, and not being deleted."""
-    meta, status = deployment["metadata"], deployment.get("status") or {}
+    observed = (deployment.get("status") or {}).get("observedGeneration") or 0
+    return looks_ready(deployment) and observed >= deployment["metadata"].get("generation", 1)
+
+
+def looks_ready(deployment: Mapping[str, Any]) -> bool:
+    """Tell whether nothing speaks against a Deployment's pod being ready: its status may be of an earlier generation.
+
+    Any write of an annotation makes a new generation of a Deployment, which its controller observes a moment later.
+    """
+    status = deployment.get("status") or {}
     return (
-        not meta.get("deletionTimestamp")
+        not deployment["metadata"].get("deletionTimestamp")
         and deployment["spec"].get("replicas") == 1
-        and (status.get("observedGeneration") or 0) >= meta.get("generation", 1)
         and (status.get("readyReplicas") or 0) >= 1
         and (status.get("updatedReplicas") or 0) >= 1
     )

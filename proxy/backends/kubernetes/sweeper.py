@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.kubernetes import failures
 from proxy.backends.kubernetes.fence import last_active_of, parse_time
-from proxy.backends.kubernetes.objects import is_ready
+from proxy.backends.kubernetes.objects import looks_ready
 from proxy.errors import Contested, ProxyError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Sweeper:
         deployment = self._following.sight.deployment(key)
         if deployment is None or self._following.is_starting(key):
             return False
-        if deployment["spec"].get("replicas") != 1 or is_ready(deployment):
+        if deployment["spec"].get("replicas") != 1 or looks_ready(deployment):
             return False
         if deployment["metadata"].get("deletionTimestamp"):
             return False

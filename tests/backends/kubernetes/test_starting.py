@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from proxy.backends.kubernetes import manifests
-from proxy.errors import StartFailed, StartTimeout
+from proxy.errors import StartFailed, StartStalled, StartTimeout
 from tests.backends.kubernetes.proxies import (
     KEY,
     NAME,
@@ -122,8 +122,8 @@ def hash_of(cluster: Cluster) -> str:
 
 
 async def test_a_template_that_changed_is_updated_while_it_is_not_ready(cluster: Cluster, proxies: Proxies) -> None:
-    broken = await proxies.run(image="example.invalid/crash:1")
-    with pytest.raises(StartFailed):
+    broken = await proxies.run(image="example.invalid/missing:1")
+    with pytest.raises(StartStalled):
         await broken.ensure()
     before = uid(cluster), hash_of(cluster)
     mended = await proxies.run(image="example.invalid/tiny:1")
