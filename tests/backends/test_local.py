@@ -523,11 +523,13 @@ async def test_what_survives_sigkill_stays_known_and_is_stopped_later(
 
 
 HOLDER = """
-import asyncio, sys
+import asyncio, signal, sys
 from datetime import timedelta
 from pathlib import Path
 from proxy.backends.local import LocalBackend
 from proxy.workspace import Key
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
 
 async def main():
     backend = LocalBackend(
