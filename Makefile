@@ -1,5 +1,5 @@
 # The commands of this project; `make` alone lists them. Everything is installed into .venv, nothing elsewhere, but
-# `make test` adds Debian's chromium where it runs as root and finds no browser.
+# `make test` adds Debian's chromium and nginx-light where it runs as root and finds none.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,16 +8,24 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt docs clean browser
+.PHONY: help run cluster test bench check fmt docs clean browser
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.local ## serve notebooks on http://127.0.0.1:8000; ARGS="--idle-ttl 30m" passes flags
 	@exec $(BIN)/notebook-proxy serve $(ARGS)
 
+cluster: $(VENV)/.local ## the same on a Kubernetes cluster of this machine's own, which needs none; for development
+	@command -v openssl >/dev/null || { echo "openssl is missing: apt-get install openssl (Debian, Ubuntu)" >&2; exit 1; }
+	@exec $(BIN)/python -m tests.cluster --tls -- $(BIN)/python -m proxy serve --backend kubernetes \
+	    --kubeconfig {kubeconfig} --workspace-pvc-size 1Gi $(ARGS)
+
 test: $(VENV)/.test browser ## run all tests, in a browser too; ARGS="-k name" passes arguments to pytest
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.test ## measure how long a request waits for a start; ARGS="--starts 15" passes arguments
+	@exec $(BIN)/python -m tests.bench.cold_start $(ARGS)
 
 check: $(VENV)/.test ## look for errors of form, of types and of layers
 	$(BIN)/ruff format --check .
@@ -62,12 +70,18 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 	@$(PIP) install --editable '.[test]'
 	@touch $(VENV)/.local $@
 
-# tests/conftest.py looks in the same places, and says what was left out if there is still none.
+# tests/conftest.py looks in the same places, and says what was left out if there is still none. Where systemd runs, a
+# new nginx is a service: that is switched off again, since the tests start their own.
 browser:
-	@if [ -z "$$CHROMIUM" ] && ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null \
-	    && ! command -v google-chrome >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing Debian's chromium for the browser tests ..."; \
+	@missing=""; \
+	if [ -z "$$CHROMIUM" ] && ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null \
+	    && ! command -v google-chrome >/dev/null; then missing="chromium"; fi; \
+	if ! command -v nginx >/dev/null && [ ! -x /usr/sbin/nginx ]; then missing="$$missing nginx-light"; fi; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Debian's" $$missing "for the browser tests ..."; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	      apt-get install -qq -y --no-install-recommends chromium; } >/dev/null \
-	    || echo "chromium could not be installed" >&2; \
+	      apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null \
+	    || echo $$missing "could not be installed" >&2; \
+	    case "$$missing" in *nginx-light) \
+	        [ ! -d /run/systemd/system ] || systemctl --quiet disable --now nginx;; esac; \
 	fi

@@ -1,11 +1,11 @@
-"""What all tests share: the browser, and an honest word about tests that were left out for want of one."""
+"""What all tests share: a browser, a web server, and an honest word about tests that were left out for want of one."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -18,7 +18,8 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 _COMMANDS: Final = ("chromium", "chromium-browser", "google-chrome")
-_HOW: Final = "install Debian's `chromium`, or set CHROMIUM to a Chromium's path"
+_HOW: Final = "install Debian's `chromium` and `nginx-light`, or set CHROMIUM to a Chromium's path"
+_SYSTEM_COMMANDS: Final = "/usr/sbin"  # where Debian has nginx, and no user's PATH leads
 
 
 def find_chromium() -> Path | None:
@@ -30,6 +31,12 @@ def find_chromium() -> Path | None:
     return None
 
 
+def find_nginx() -> Path | None:
+    """Return the nginx to put in front of the proxy; None if there is none."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_COMMANDS}")
+    return Path(found) if found else None
+
+
 def must_have_browser() -> bool:
     """Tell whether a browser test that is left out counts as failed (REQUIRE_BROWSER=1, as CI sets it)."""
     return os.environ.get("REQUIRE_BROWSER", "") not in {"", "0"}
@@ -38,13 +45,19 @@ def must_have_browser() -> bool:
 @pytest.fixture(scope="session")
 def chromium() -> Path:
     """The path of a Chromium. Without one the test is skipped, or fails where the browser is required."""
-    found = find_chromium()
-    if found is None:
-        reason = f"no Chromium found: {_HOW}"
-        if must_have_browser():
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    return found
+    return find_chromium() or _leave_out(f"no Chromium found: {_HOW}")
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Path:
+    """The path of an nginx. Without one the test is skipped, or fails where the browser is required."""
+    return find_nginx() or _leave_out(f"no nginx found: {_HOW}")
+
+
+def _leave_out(reason: str) -> NoReturn:
+    if must_have_browser():
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def _left_out(reporter: pytest.TerminalReporter) -> list[str]:

@@ -150,6 +150,12 @@ class Cluster:
     # -- the way in
 
     @property
+    def mark(self) -> tuple[str, str]:
+        """A variable for the environment of a process that must not outlive the cluster, however that ends."""
+        name, _, value = self._mark.partition("=")
+        return name, value
+
+    @property
     def url(self) -> str:
         """The API server's URL."""
         return self.server.url

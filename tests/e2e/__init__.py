@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 60.0
 REPOSITORY: Final = Path(__file__).parents[2]
 _MARK: Final = "NOTEBOOK_E2E_RUN"
-_ANNOUNCED: Final = re.compile(r"^notebook-proxy \S+ is listening on (http://127\.0\.0\.1:(\d+))$", re.MULTILINE)
-_NO_NEWS: Final = Path(
-    ".jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-)  # else JupyterLab asks the Internet, and then the user
+ANNOUNCED: Final = re.compile(r"^notebook-proxy \S+ is listening on (http://127\.0\.0\.1:(\d+))$", re.MULTILINE)
+_NO_NEWS: Final = ".jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 _T = TypeVar("_T")
 
@@ -44,6 +42,13 @@ def until(condition: Callable[[], _T], what: str) -> _T:
         assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s: {what}"
         time.sleep(0.02)
     return found
+
+
+def refuse_news(home: Path) -> None:
+    """Set JupyterLab to fetch no news; else it asks the Internet, and then the user."""
+    file = home / _NO_NEWS
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('{"fetchNews": "false", "checkForUpdates": false}')
 
 
 @contextmanager
@@ -90,8 +95,7 @@ class Proxy:
         self.root = directory / "workspaces"
         self._mark = f"{_MARK}={uuid.uuid4().hex}".encode()
         home = directory / "home"
-        (home / _NO_NEWS).parent.mkdir(parents=True, exist_ok=True)
-        (home / _NO_NEWS).write_text('{"fetchNews": "false", "checkForUpdates": false}')
+        refuse_news(home)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "NOTEBOOK_"))}
         with (directory / "proxy.out").open("wb") as out, (directory / "proxy.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -112,12 +116,16 @@ class Proxy:
 
         def announced() -> re.Match[str] | None:
             assert self._process.poll() is None, f"it ended with status {self._process.returncode}:\n{self.log()}"
-            return _ANNOUNCED.search(out.read_text())
+            return ANNOUNCED.search(out.read_text())
 
         found = until(announced, "the proxy announces its address")
         assert found is not None
         self.url, self.port = found[1], int(found[2])
         return self
+
+    def websocket_url(self, workspace_id: str) -> str:
+        """Return a workspace's base URL, for websockets."""
+        return f"ws://127.0.0.1:{self.port}/ws/{workspace_id}/"
 
     # What a client does -----------------------------------------------------------------------------------------------
 

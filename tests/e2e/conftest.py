@@ -1,17 +1,33 @@
-"""A proxy for one test, or for all that can share one, and their logs where a test fails."""
+"""A proxy for one test, or for all that can share one, a browser, and logs where a test fails."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
+from playwright.sync_api import sync_playwright
 
+from tests.cluster.threaded import ThreadedCluster
 from tests.e2e import Proxy
+from tests.e2e.browser import PATIENCE_MS, show
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
+
+    from playwright.sync_api import BrowserContext, Page
+
+_BROWSER_FLAGS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 class Proxies:
@@ -62,9 +78,36 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         shared.clear()
 
 
+@pytest.fixture(scope="module")
+def context(chromium: Path) -> Iterator[BrowserContext]:
+    """A browser with an empty profile, which takes every certificate."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=_BROWSER_FLAGS)
+        context = browser.new_context(viewport={"width": 1200, "height": 800}, ignore_https_errors=True)
+        context.set_default_timeout(PATIENCE_MS)
+        yield context
+        browser.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page of its own; how it looks at the end is kept."""
+    page = context.new_page()
+    yield page
+    show(page, request.node.name)
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ThreadedCluster]:
+    """A cluster whose pods run a real JupyterLab, for the tests of one module."""
+    with ThreadedCluster(default_image="jupyter") as cluster:
+        yield cluster
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the logs of every proxy that a failed test has used."""
+    """Show the logs of every proxy and every cluster that a failed test has used."""
     report = yield
     if report.failed:
         used = list(getattr(item, "funcargs", {}).values())
@@ -73,4 +116,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for proxy in proxies:
             logs = {"proxy.log": proxy.log(), **proxy.notebook_logs()}
             report.sections.extend((f"{proxy.directory.name}/{name}", text) for name, text in logs.items())
+        for cluster in (value for value in used if isinstance(value, ThreadedCluster)):
+            report.sections.extend(cluster.logs().items())
     return report

@@ -11,12 +11,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from jupyter_client.session import Session
 from jupyter_server.gateway.gateway_client import GatewayClient
 from jupyter_server.gateway.managers import GatewayKernelManager
-from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 
 from tests.e2e import PATIENCE_SECONDS, websocket_to
+from tests.e2e.kernel import compute
 from tests.e2e.streaming_server import blocks
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from tests.e2e import Proxy
 
-_SUBPROTOCOL: Final = "v1.kernel.websocket.jupyter.org"
 _LARGE: Final = 200  # blocks of 1 MiB, as JupyterLab cuts a file that it uploads
 _ALLOWED_GROWTH: Final = 30 * 1024 * 1024
 
@@ -62,21 +60,9 @@ async def test_kernel_computes_for_the_client_that_jupyter_server_has(gateway: G
 
 def test_kernel_speaks_the_subprotocol_that_the_client_offers(proxy: Proxy) -> None:
     kernel_id = proxy.start_kernel("demo")
-    session = Session()
-    request = session.msg("execute_request", {"code": "6*7", "silent": False})
-    url = f"ws://127.0.0.1:{proxy.port}/ws/demo/api/kernels/{kernel_id}/channels?session_id={session.session}"
 
-    with websocket_to(url, subprotocols=[_SUBPROTOCOL]) as channels:
-        assert channels.getsubprotocol() == _SUBPROTOCOL
-        channels.send_binary(serialize_msg_to_ws_v1(request, "shell", session.pack))  # type: ignore[no-untyped-call]
-        kind, content = "", {}
-        while kind != "execute_result":
-            channel, parts = deserialize_msg_from_ws_v1(channels.recv())  # type: ignore[no-untyped-call]
-            header, parent, _, content = (session.unpack(part) for part in parts[:4])
-            kind = header["msg_type"]
+    assert compute(proxy.websocket_url("demo"), kernel_id, "6*7") == "42"
 
-    assert (channel, parent["msg_id"]) == ("iopub", request["header"]["msg_id"])
-    assert content["data"] == {"text/plain": "42"}
     assert proxy.request("DELETE", f"/ws/demo/api/kernels/{kernel_id}").status == 204
 
 
