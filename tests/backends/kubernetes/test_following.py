@@ -172,6 +172,7 @@ async def test_what_is_not_ours_is_not_adopted(cluster: Cluster, proxies: Proxie
     assert proxy.supervisor.phases() == {}
 
 
+@pytest.mark.scale
 @pytest.mark.timeout(180)
 async def test_a_thousand_running_workspaces_are_adopted_in_seconds(cluster: Cluster, proxies: Proxies) -> None:
     config = config_on(cluster, image="example.invalid/phantom:1")
