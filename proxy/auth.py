@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import BadRequest, CrossOrigin, MethodRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 _REFUSED_METHODS: Final = frozenset({"CONNECT", "TRACE"})
@@ -89,6 +89,18 @@ def check_origin(method: str, origins: Sequence[str], host: str, *, is_upgrade: 
         return
     if len(origins) > 1 or not _is_same_host(origins[0], host):
         raise CrossOrigin("A page of another site sent this request (its Origin is not this host). Nothing was done.")
+
+
+def check_site(headers: Mapping[str, str]) -> None:
+    """Refuse what another site's page fetches: it could read a script, or start a server with an image.
+
+    A navigation may come from anywhere. Who sends no Fetch Metadata is no browser, or not one that can be told.
+
+    Raises:
+        CrossOrigin: a page of another site asks, and it is no navigation.
+    """
+    if headers.get("Sec-Fetch-Site") == "cross-site" and headers.get("Sec-Fetch-Mode") != "navigate":
+        raise CrossOrigin("A page of another site sent this request (Sec-Fetch-Site). Nothing was done.")
 
 
 def _is_same_host(origin: str, host: str) -> bool:

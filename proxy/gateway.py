@@ -141,6 +141,7 @@ class Gateway:
         key = self._key(target.workspace_id)
         is_upgrade = _is_websocket(request)
         auth.check_origin(request.method, request.headers.getall("Origin", ()), host, is_upgrade=is_upgrade)
+        auth.check_site(request.headers)
         if target.is_bare:
             return _redirect(target)
         if is_upgrade and request.body_exists:
@@ -163,12 +164,10 @@ class Gateway:
                     return await self._websockets.relay(order)
                 return await relay_http(order, self._pool)
             except (UpstreamRefused, UpstreamLost) as error:
-                if is_last and isinstance(error, UpstreamLost):
-                    raise  # it was found well in between: this request is what it does not like
+                if is_last:
+                    raise  # it was found well in between; it stays known, so that it can be reaped
                 self._supervisor.lost(key, order.handle, error.code)
                 self._pool.forget(order.handle)
-                if is_last:
-                    raise
                 order.handle = await self._supervisor.ensure_running(key)
         raise AssertionError("unreachable")
 

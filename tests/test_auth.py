@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth import check_host, check_method, check_origin, is_loopback
+from proxy.auth import check_host, check_method, check_origin, check_site, is_loopback
 from proxy.errors import BadRequest, CrossOrigin, MethodRefused
 
 if TYPE_CHECKING:
@@ -196,3 +196,22 @@ def test_two_origins_are_refused_even_if_both_are_this_host() -> None:
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_any_origin_is_judged_without_an_error(origin: str, host: str) -> None:
     assert is_refused("POST", [origin], host) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("headers", "passes"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, True),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, True),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, True),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+    ],
+)
+def test_what_another_sites_page_fetches_is_refused(headers: dict[str, str], *, passes: bool) -> None:
+    if passes:
+        check_site(headers)
+    else:
+        with pytest.raises(CrossOrigin):
+            check_site(headers)

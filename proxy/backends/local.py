@@ -36,6 +36,8 @@ _STILL_THERE_SECONDS: Final = 15.0
 _GUARD_SECONDS: Final = 5.0
 """What the guard may take beyond the grace."""
 _FORCE_SWEEPS, _SWEEP_SECONDS = 40, 0.05
+_CONFIG: Final = Path(__file__).parent / "jupyter"
+_CONFIG_PATH: Final = "JUPYTER_CONFIG_PATH"
 _JUPYTER: Final = (
     sys.executable,
     "-P",  # else a `random.py` in the workspace would be imported in place of Python's own
@@ -189,6 +191,10 @@ class LocalBackend:
         workspace_id = server.key.workspace_id
         values = placeholders(workspace_id)
         extra = {name: fill(value, values) for name, value in self._extra_env_vars.items()}
+        if not self._command:
+            # The first path wins: the user's configuration holds, but for the token.
+            paths = filter(None, (str(_CONFIG), extra.get(_CONFIG_PATH) or self._environ.get(_CONFIG_PATH)))
+            extra[_CONFIG_PATH] = os.pathsep.join(paths)
         return {**self._environ, **extra, "JUPYTER_TOKEN": server.token}
 
     async def _watch(self, server: Server) -> End:

@@ -29,8 +29,8 @@ _REST_PIECE, _REST_PIECES = 65_536, 16  # bytes at once, and how often at most
 _NOT_THERE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT}
 )
-# Half-open peers are found by TCP itself: after 60 s of silence, four probes 15 s apart; and unacknowledged data
-# gives up after 120 s.
+# Half-open peers are found by TCP itself: after 60 s of silence, four probes 15 s apart; data that is not taken
+# gives up after 120 s, also where the peer lives but has stopped reading (tcp(7), TCP_USER_TIMEOUT).
 _TCP_OPTIONS: Final = tuple(
     (level, getattr(socket, name), value)
     for level, name, value in (
@@ -209,8 +209,9 @@ class Pool:
             fresh: a new one in any case.
 
         Raises:
-            UpstreamRefused: the server is not there, or does not answer within `CONNECT_TIMEOUT`.
-            UpstreamUnreachable: it may be there, but this process cannot connect (no file descriptors, no address).
+            UpstreamRefused: the server is not there.
+            UpstreamUnreachable: it may only be busy (no answer in `CONNECT_TIMEOUT`), or this process cannot connect
+                (no file descriptors, no address).
         """
         if not fresh:
             kept = self._idle.get(handle)
@@ -227,7 +228,7 @@ class Pool:
                 _, made = await self._loop.create_connection(lambda: Connection(handle, self._forget), host, port)
         except OSError as error:
             reason = _reason(error)
-            if isinstance(error, TimeoutError) or error.errno in _NOT_THERE:
+            if error.errno in _NOT_THERE:
                 raise UpstreamRefused(f"The notebook server takes no connection ({reason}).") from error
             raise UpstreamUnreachable(f"The proxy cannot connect to the notebook server ({reason}).") from error
         return made

@@ -589,3 +589,16 @@ async def test_jupyterlab_starts_runs_a_kernel_and_leaves_no_process(site: Site,
         assert are_gone(*pids)
         assert site.processes() == []
     assert token not in (site.root / KEY.workspace_id / ".notebook.log").read_text()
+
+
+@pytest.mark.parametrize("token", ["", "of-my-own"])
+async def test_the_token_is_ours_whatever_the_user_has_configured(site: Site, tmp_path: Path, token: str) -> None:
+    own = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "HOME")}
+    Path(own["JUPYTER_CONFIG_DIR"]).mkdir()
+    Path(own["JUPYTER_CONFIG_DIR"], "jupyter_server_config.py").write_text(f"c.IdentityProvider.token = {token!r}")
+    async with site.backend(command=(), environ={**os.environ, **own}) as backend, aiohttp.ClientSession() as session:
+        handle = await backend.start(KEY)
+
+        status = handle.service_url / "ws" / KEY.workspace_id / "api" / "status"
+        async with session.get(status, headers=handle.headers) as ours, session.get(status) as strangers:
+            assert (ours.status, strangers.status) == (200, 403)

@@ -123,9 +123,7 @@ class Fence:
                 return
             stored = last_active_of(found)
             changes: dict[str, str | None] = {}
-            if (
-                stored is None or stored < last_active or stored > self._clock.now()
-            ):  # or a clock was ahead
+            if stored is None or stored < last_active or stored > self._clock.now():  # or a clock was ahead
                 changes[LAST_ACTIVE] = format_time(last_active)
             if pardon and REAP_MARK in annotations_of(found):
                 changes[REAP_MARK] = None
