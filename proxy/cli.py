@@ -166,7 +166,7 @@ def _announce(url: str) -> None:
     with contextlib.suppress(OSError):
         print(  # noqa: T201 - a command line's answer
             f"{_PROG} {__version__} is listening on {url}\n"
-            f"Open {url}/ws/demo/lab (any name in place of demo is a workspace of its own; Ctrl-C stops everything).",
+            f"Open {url}/ws/demo/lab (any name in place of demo is a workspace of its own; Ctrl-C stops the proxy).",
             flush=True,
         )
 

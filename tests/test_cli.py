@@ -203,7 +203,7 @@ def test_it_announces_where_it_listens_and_what_to_open(served: Served, capsys: 
     assert capsys.readouterr().out == (
         f"notebook-proxy {__version__} is listening on http://127.0.0.1:8000\n"
         "Open http://127.0.0.1:8000/ws/demo/lab (any name in place of demo is a workspace of its own; "
-        "Ctrl-C stops everything).\n"
+        "Ctrl-C stops the proxy).\n"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Config, load, settings_table
+from tests.cluster.threaded import ThreadedCluster
 
 ROOT = Path(__file__).parent.parent
 README = ROOT.joinpath("README.md").read_text(encoding="utf-8")
@@ -18,6 +20,21 @@ README = ROOT.joinpath("README.md").read_text(encoding="utf-8")
 
 def _blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def _run_example(word: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run the one Python example that has this word."""
+    [example] = [block for block in _blocks("python") if word in block]
+    script = directory / "example.py"
+    script.write_text(example, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_table_of_settings_is_the_generated_one() -> None:
@@ -47,22 +64,23 @@ def test_examples_of_configuration_are_accepted(tmp_path: Path) -> None:
 
 
 def test_example_of_the_library_runs(tmp_path: Path) -> None:
-    [example] = _blocks("python")
-    script = tmp_path / "example.py"
-    script.write_text(example, encoding="utf-8")
-
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _run_example("LocalBackend", tmp_path)
 
     assert done.stderr == ""
     assert done.stdout.startswith("http://127.0.0.1:")
     assert (tmp_path / "workspaces" / "demo" / ".notebook.log").exists()
+
+
+def test_example_of_the_library_on_a_cluster_leaves_a_workspace_running(tmp_path: Path) -> None:
+    with ThreadedCluster() as cluster:
+        shutil.copy(cluster.do(lambda double: double.kubeconfig()), tmp_path / "kubeconfig")
+
+        done = _run_example("KubernetesBackend", tmp_path)
+
+        pods = cluster.do(lambda double: double.pods("default", app="notebook-demo"))
+    assert done.stderr == ""
+    assert done.stdout == "http://notebook-demo.default.svc.cluster.local:8888\n"
+    assert [pod["status"]["phase"] for pod in pods] == ["Running"]
 
 
 def test_links_lead_to_files() -> None:

@@ -1,0 +1,1 @@
+"""Measurements: programs to run by hand, never tests. See README.md."""
