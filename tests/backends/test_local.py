@@ -580,7 +580,7 @@ async def test_jupyterlab_starts_runs_a_kernel_and_leaves_no_process(site: Site,
         async with session.post(base / "api" / "kernels", headers=handle.headers, json={}) as answer:
             assert answer.status == 201
         pids = site.processes()
-        assert len(pids) > len(server_pids)
+        assert set(pids) - set(server_pids)  # the kernel; a short-lived child of the server may have gone meanwhile
         token = handle.headers["Authorization"].removeprefix("token ")
         assert not any(token in Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
 
