@@ -1,8 +1,8 @@
 """Run each workspace's notebook server as a process on this machine.
 
-Owns the processes (see `process`), each under a guard (see `guard`). No process outlives the proxy, however it ends;
-files stay. The token is in the environment and the handle, never in argv (unless `notebook_command` asks for it) and
-never in a log line.
+Owns the processes (see `process`), each under a guard (see `guard`). No process outlives the proxy, however that ends,
+unless a guard itself was killed; files stay. The token is in the environment and the handle, never in argv (unless
+`notebook_command` asks for it) and never in a log line.
 Knows nothing of who asks for a server, or why one is stopped.
 """
 
