@@ -52,9 +52,10 @@ class Record:
         self._writes: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    def touch(self, tracked: Tracked) -> None:
+    def touch(self, tracked: Tracked, what: str) -> None:
         """Record activity now; store it if what is stored is a quarter of `idle_ttl` behind, or somebody must know."""
-        now = tracked.touched = self._clock.monotonic()
+        now = tracked.touched = tracked.counted_at = self._clock.monotonic()
+        tracked.counted = what
         if tracked.phase is not Phase.RUNNING:
             return
         quarter = self._others_quarter if tracked.is_recorded_elsewhere else self._quarter

@@ -81,16 +81,35 @@ class Supervisor:
         """
         tracked = self._tracked.get(key)
         if tracked is not None and tracked.phase is Phase.RUNNING:
-            self._record.touch(tracked)
+            self._record.touch(tracked, "")
             assert tracked.handle is not None  # RUNNING has a handle
             return tracked.handle
         return await self._wake(key)
 
-    def touch(self, key: Key) -> None:
-        """Record activity now. Never blocks, never awaits, never fails; nothing where the key is not tracked."""
+    def running(self, key: Key) -> Handle | None:
+        """Return the handle of a workspace that runs, else None. Starts nothing and does not touch."""
+        tracked = self._tracked.get(key)
+        return tracked.handle if tracked is not None and tracked.phase is Phase.RUNNING else None
+
+    def is_starting(self, key: Key) -> bool:
+        """Tell whether a start is in flight, which `ensure_running` would join."""
+        tracked = self._tracked.get(key)
+        return tracked is not None and tracked.phase is Phase.STARTING
+
+    def touch(self, key: Key, what: str = "") -> None:
+        """Record activity now. Never blocks, never awaits, never fails; nothing where the key is not tracked.
+
+        `what` it was is kept for people: a request line without its query, or which websocket's frame.
+        """
         tracked = self._tracked.get(key)
         if tracked is not None:
-            self._record.touch(tracked)
+            self._record.touch(tracked, what)
+
+    def ignored(self, key: Key, what: str) -> None:
+        """Remember what was seen and does not count, for people. It never raises the last activity."""
+        tracked = self._tracked.get(key)
+        if tracked is not None:
+            tracked.ignored, tracked.ignored_at = what, self._monotonic()
 
     def last_active(self, key: Key) -> datetime | None:
         """Return when the workspace was last used (UTC), here or elsewhere, or None where it is not tracked."""
@@ -269,7 +288,7 @@ class Supervisor:
     def _ready(self, tracked: Tracked, handle: Handle, seconds: float) -> None:
         tracked.move(Event.READY)
         tracked.handle, tracked.task = handle, None
-        self._record.touch(tracked)  # what is stored is from when the start began
+        self._record.touch(tracked, "start")  # what is stored is from when the start began
         self._back_offs.clear(tracked.key)
         key = tracked.key
         self._log.info("workspace running: id=%s namespace=%s after=%.1fs", key.workspace_id, key.namespace, seconds)

@@ -31,6 +31,10 @@ class Tracked:
     outcome: asyncio.Future[Handle] | None = None  # what waiters of a start wait for
     trouble: asyncio.Future[StartStalled] | None = None  # what is in the way of it, as soon as something is
     is_condemned: bool = False  # somebody is about to reap it: the next touch must object
+    counted: str = ""  # the newest activity that this replica has seen, in words; "" where nobody said
+    counted_at: float = -math.inf
+    ignored: str = ""  # what this replica has seen last that is no activity
+    ignored_at: float = -math.inf
 
     def move(self, event: Event) -> None:
         """Go on to the phase that follows.

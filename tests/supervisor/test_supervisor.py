@@ -13,7 +13,7 @@ from proxy.errors import InvalidKey, ShuttingDown, StartFailed, StartTimeout, St
 from proxy.workspace import Handle, Key, Phase
 
 from .fakes import KEY, settle
-from .stage import IDLE_TTL, READY_TIMEOUT, Stage, staged
+from .stage import IDLE_TTL, READY_TIMEOUT, REAP_INTERVAL, Stage, staged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -708,6 +708,64 @@ async def test_touch_of_one_namespace_does_not_touch_another(stage: Stage) -> No
     stage.supervisor.touch(KEY)
 
     assert stage.supervisor.last_active(ELSEWHERE) == stage.clock.now() - timedelta(seconds=60)
+
+
+async def test_touch_remembers_what_it_was_and_when(stage: Stage) -> None:
+    await stage.supervisor.ensure_running(KEY)
+    await stage.clock.advance(60)
+
+    stage.supervisor.touch(KEY, "GET /ws/demo/lab")
+
+    tracked = stage.supervisor._tracked[KEY]
+    assert (tracked.counted, tracked.counted_at) == ("GET /ws/demo/lab", stage.clock.monotonic())
+    assert tracked.ignored == ""
+
+
+async def test_what_is_ignored_is_remembered_and_raises_nothing(stage: Stage) -> None:
+    await stage.supervisor.ensure_running(KEY)
+    stage.supervisor.touch(KEY, "GET /ws/demo/lab")
+    used = stage.clock.now()
+    await stage.clock.advance(60)
+
+    stage.supervisor.ignored(KEY, "GET /ws/demo/api/kernels")
+
+    tracked = stage.supervisor._tracked[KEY]
+    assert (tracked.ignored, tracked.ignored_at) == ("GET /ws/demo/api/kernels", stage.clock.monotonic())
+    assert (tracked.counted, stage.supervisor.last_active(KEY)) == ("GET /ws/demo/lab", used)
+
+
+async def test_what_is_ignored_neither_keeps_a_workspace_nor_stores_anything(stage: Stage) -> None:
+    await stage.supervisor.ensure_running(KEY)
+    reaper = (await stage.begin(stage.supervisor.run_reaper()))[0]
+    for _ in range(int((IDLE_TTL + REAP_INTERVAL) / 60) + 1):
+        stage.supervisor.ignored(KEY, "GET /ws/demo/api/kernels")
+        await stage.clock.advance(60)
+
+    assert stage.backend.running == {}
+    assert stage.backend.stored == []
+    stage.supervisor.ignored(KEY, "GET /ws/demo/api/kernels")
+    assert stage.supervisor.phases() == {}
+    reaper.cancel()
+
+
+async def test_running_is_the_handle_of_what_runs_and_no_use_of_it(slow: Stage) -> None:
+    seen = [(slow.supervisor.running(KEY), slow.supervisor.is_starting(KEY))]
+    caller = await slow.request()
+    seen.append((slow.supervisor.running(KEY), slow.supervisor.is_starting(KEY)))
+    slow.backend.starting[KEY].set_result(None)
+    await settle()
+    used = slow.clock.now()
+    await slow.clock.advance(60)
+    seen.append((slow.supervisor.running(KEY), slow.supervisor.is_starting(KEY)))
+
+    assert seen == [(None, False), (None, True), (slow.backend.running[KEY], False)]
+    assert slow.supervisor.last_active(KEY) == used
+    slow.backend.slow_stops = True
+    stopper = (await slow.begin(slow.supervisor.stop(KEY)))[0]
+    assert (slow.supervisor.running(KEY), slow.supervisor.is_starting(KEY)) == (None, False)
+    slow.backend.stopping[KEY].set_result(None)
+    await settle()
+    await outcomes([caller, stopper])
 
 
 async def test_last_active_is_none_before_the_start_and_after_the_stop(stage: Stage) -> None:
