@@ -1,5 +1,6 @@
 """How long a start that failed is not tried again: doubling with each failure in a row, per workspace.
 
+An outage of what starts notebook servers is nobody's failure: it is waited for as long as it asks, and doubles nothing.
 Bounded in memory: the records live in a `TTLCache` and the oldest are forgotten first.
 """
 
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cachetools import TTLCache
+
+from proxy.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +29,7 @@ _RECORDS: Final = 100_000
 class _Record:
     error: StartFailed
     until: float  # on the monotonic clock
-    failures: int  # in a row
+    failures: int  # of its own, in a row
 
 
 class BackOffs:
@@ -44,8 +47,11 @@ class BackOffs:
     def record(self, key: Key, error: StartFailed) -> int:
         """Note a failure, set its `retry_after`, and return that: whole seconds until the next try is allowed."""
         past = self._records.pop(key, None)
-        failures = past.failures + 1 if past else 1
-        seconds = max(FIRST * 2 ** min(failures - 1, 16), error.retry_after or 0)
+        failures, seconds = past.failures if past else 0, FIRST
+        if not isinstance(error, BackendUnavailable):
+            failures += 1
+            seconds = FIRST * 2 ** min(failures - 1, 16)
+        seconds = max(seconds, error.retry_after or 0)
         error.retry_after = math.ceil(min(seconds, LIMIT))
         self._records[key] = _Record(error.again(None), self._monotonic() + error.retry_after, failures)
         return error.retry_after

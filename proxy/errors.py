@@ -130,6 +130,16 @@ class StartFailed(ProxyError):
         return StartFailed(self.code, str(self), detail=self.detail, retry_after=retry_after)
 
 
+class BackendUnavailable(StartFailed):
+    """What starts notebook servers does not answer: no failure of the workspace's, so it does not count as one."""
+
+    title = "Notebook servers cannot be started just now"
+
+    def again(self, retry_after: int | None) -> BackendUnavailable:
+        """Return the same failure, to be raised anew."""
+        return BackendUnavailable(self.code, str(self), detail=self.detail, retry_after=retry_after)
+
+
 class StartStalled(ProxyError):
     """Something is in the way of a start that may heal by itself; the start goes on, and a retry joins it."""
 

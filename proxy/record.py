@@ -128,7 +128,9 @@ class Record:
                     tracked.stored = tracked.touched
                     tracked.recorded = self.last_active(tracked)
                     await self._backend.store(tracked.key, tracked.recorded, pardon=pardon)
-            except Exception as error:  # noqa: BLE001 - the next quarter tries again, and a reap looks once more itself
+            except Exception as error:  # noqa: BLE001 - the next use tries again, and a reap looks once more itself
                 self._log.warning("activity not stored: id=%s: %s", tracked.key.workspace_id, error)
+                # It must not pass for stored for a whole quarter; but an outage is not asked at every touch.
+                tracked.stored = min(tracked.stored, self._clock.monotonic() - self._quarter * (1 - PRECEDENCE))
             else:
                 return

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from proxy.backoff import LIMIT, BackOffs
-from proxy.errors import StartFailed
+from proxy.errors import BackendUnavailable, StartFailed
 from proxy.workspace import Key
 
 KEY = Key("demo", "default")
@@ -109,6 +109,27 @@ def test_backend_cannot_ask_for_more_than_the_limit(back_offs: BackOffs) -> None
     retry_after = back_offs.record(KEY, error)
 
     assert retry_after == error.retry_after == LIMIT
+
+
+def test_outage_is_waited_for_as_long_as_it_asks_and_doubles_nothing(back_offs: BackOffs, time: Time) -> None:
+    waits = []
+    for _ in range(6):
+        waits.append(back_offs.record(KEY, BackendUnavailable("away", "It does not answer.", retry_after=5)))
+        with pytest.raises(BackendUnavailable):
+            back_offs.refuse(KEY)
+        time.seconds += waits[-1]
+
+    assert waits == [5] * 6
+    assert back_offs.record(KEY, failure()) == 1
+
+
+def test_outage_in_between_does_not_forget_the_failures_of_the_workspace(back_offs: BackOffs, time: Time) -> None:
+    for _ in range(3):
+        time.seconds += back_offs.record(KEY, failure())
+
+    time.seconds += back_offs.record(KEY, BackendUnavailable("away", "It does not answer."))
+
+    assert back_offs.record(KEY, failure()) == 8
 
 
 def test_success_forgets_the_failures(back_offs: BackOffs) -> None:

@@ -153,20 +153,28 @@ async def test_use_during_a_stop_is_not_stored(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("error", [StopFailed("Kubernetes does not answer."), KeyError("metadata")])
-async def test_write_that_fails_is_logged_and_tried_again_a_quarter_later(
+async def test_write_that_fails_is_logged_and_tried_again_much_sooner_than_a_quarter_later(
     stage: Stage, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     await stage.supervisor.ensure_running(KEY)
     stage.backend.broken_stores[KEY] = error
 
-    for _ in range(int(2 * QUARTER / 60)):
-        await stage.clock.advance(60)
+    for _ in range(int(1.5 * QUARTER / 10)):
+        await stage.clock.advance(10)
         stage.supervisor.touch(KEY)
         await settle()
 
-    assert len(stage.backend.stored) == 2
+    tries = [at for _, at, _ in stage.backend.stored]
+    gaps = [(later - at).total_seconds() for at, later in itertools.pairwise(tries)]
+    assert len(tries) >= 3
+    assert all(QUARTER / 10 < gap < QUARTER / 4 for gap in gaps)
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [record.levelname for record in warnings] == ["WARNING", "WARNING"]
+    assert [record.levelname for record in warnings] == ["WARNING"] * len(tries)
+    del stage.backend.broken_stores[KEY]
+    await stage.clock.advance(QUARTER / 4)
+    stage.supervisor.touch(KEY)
+    await settle()
+    assert stage.backend.cluster.last_active[KEY] == stage.clock.now()
 
 
 async def test_touch_does_not_wait_for_the_write_which_ends_with_close(stage: Stage) -> None:

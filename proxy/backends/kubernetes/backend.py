@@ -125,9 +125,10 @@ class KubernetesBackend:
                 is_gone = await self.following.until_gone(key, pods=False)
         except StartFailed as error:
             raise StopFailed(str(error)) from error
+        finally:
+            self.following.forget(key)
         if not is_gone:
             raise StopFailed(f"The pod of workspace {key.workspace_id!r} has not ended yet; Kubernetes goes on.")
-        self.following.forget(key)
 
     async def mark(self, key: Key, last_active: datetime) -> Mark:
         """Announce a reap on the Deployment."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.backends.kubernetes import failures
 from proxy.backends.kubernetes.api import ApiError, ApiFailure
-from proxy.errors import StartFailed
+from proxy.errors import BackendUnavailable, StartFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ def refused(error: ApiFailure) -> StartFailed:
     if isinstance(error, ApiError) and not (error.is_server_error or error.is_not_taken):
         diagnosis = failures.of_refusal(error.reason, error.message, error.causes, error.status)
         return StartFailed(diagnosis.code, diagnosis.message)
-    return StartFailed("api-unavailable", f"Kubernetes does not answer: {error}", retry_after=5)
+    return BackendUnavailable("api-unavailable", f"Kubernetes does not answer: {error}", retry_after=5)
 
 
 class Calls:

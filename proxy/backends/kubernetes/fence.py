@@ -81,11 +81,16 @@ class Fence:
         self._grace = grace
 
     def is_condemned(self, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
-        """Tell whether another replica has announced a reap between two looks."""
-        is_same = old is not None and annotations_of(old).get(REAP_MARK) == annotations_of(new).get(REAP_MARK)
-        return not is_same and self._is_foreign_mark(new)
+        """Tell whether another replica has announced a reap between two looks; whatever its clock says.
 
-    def _is_foreign_mark(self, obj: Mapping[str, Any]) -> bool:
+        A replica whose clock is ahead takes for idle what is in use: its mark, of all marks, must be objected to.
+        """
+        stamp = annotations_of(new).get(REAP_MARK)
+        is_same = old is not None and annotations_of(old).get(REAP_MARK) == stamp
+        return bool(stamp) and not is_same and _read_mark(stamp)[0] != self._replica
+
+    def _is_fresh_mark(self, obj: Mapping[str, Any]) -> bool:
+        """Tell whether another replica is about to reap it; one that died leaves its mark behind."""
         replica, moment = _read_mark(annotations_of(obj).get(REAP_MARK))
         if moment is None or replica == self._replica:
             return False
@@ -102,7 +107,7 @@ class Fence:
         for _ in range(LOOKS):
             found = await self._get(key)
             self._refuse_contested(found, last_active)
-            if self._is_foreign_mark(found):
+            if self._is_fresh_mark(found):
                 raise Contested("Another replica is about to stop it.")
             written = await self._write(key, found, {REAP_MARK: stamp})
             if written is not None:

@@ -155,7 +155,8 @@ class Following:
 
     @contextmanager
     def starting(self, key: Key) -> Iterator[None]:
-        """Leave a workspace to whoever starts it."""
+        """Leave a workspace to whoever starts it; whoever does has lost what was told of it."""
+        self._told.pop(key, None)
         self._starting.add(key)
         try:
             with self.attending(key):
@@ -169,8 +170,9 @@ class Following:
         self._told[key] = handle
 
     def forget(self, key: Key) -> None:
-        """Note that a workspace was stopped."""
+        """Note that a workspace was stopped, or that it is not known whether; what still runs is told anew."""
         self._told.pop(key, None)
+        self._look(key)
 
     def stalled(self, key: Key, trouble: Any) -> None:
         """Pass on what is in the way of a start."""

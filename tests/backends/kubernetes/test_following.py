@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.errors import StartFailed
+from proxy.errors import StartFailed, StopFailed
 from proxy.workspace import Key, Phase
 from tests.backends.kubernetes.proxies import (
     KEY,
@@ -235,6 +235,26 @@ async def test_an_api_server_that_is_away_for_a_while(cluster: Cluster, proxies:
     assert proxy.supervisor.losses == []
     assert await proxy.ensure() is handle
     assert uid(cluster) == before
+
+
+@pytest.mark.parametrize("what", ["start", "stop"])
+async def test_what_was_lost_here_and_could_not_be_had_again_is_found_after_the_outage(
+    cluster: Cluster, proxy: Proxy, what: str
+) -> None:
+    handle = await proxy.ensure()
+    await cluster.stop_server()
+    proxy.supervisor.lost(KEY, handle, "it refused a connection")
+
+    if what == "start":
+        with pytest.raises(StartFailed):
+            await proxy.ensure()
+    else:
+        with pytest.raises(StopFailed):
+            await proxy.supervisor.stop(KEY)
+    await cluster.start_server()
+
+    await until(proxy.is_running)  # nobody asks for it, and somebody must reap it
+    assert proxy.supervisor.last_active(KEY) is not None
 
 
 async def test_a_generation_that_is_not_observed_yet_is_no_loss(cluster: Cluster, proxy: Proxy) -> None:

@@ -182,6 +182,18 @@ async def test_a_fresh_mark_of_another_replica_is_respected(cluster: Cluster, pr
         await proxy.backend.mark(KEY, datetime.now(UTC))
 
 
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_a_mark_of_a_replica_whose_clock_is_wrong_is_objected_to(
+    cluster: Cluster, proxies: Proxies, days: int
+) -> None:
+    proxy = await proxies.run(reap_grace=GRACE)
+    await proxy.ensure()
+
+    annotate(cluster, reap_mark=f"another {format_time(proxies.clock.now() + timedelta(days=days))}")
+
+    await until(lambda: mark_of(cluster) is None)
+
+
 @pytest.mark.parametrize("times", [1, 3])
 async def test_status_writes_between_mark_and_delete_are_looked_at_again(
     cluster: Cluster, proxies: Proxies, times: int
