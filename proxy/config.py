@@ -97,6 +97,14 @@ class Config(BaseSettings):
     reap_grace: Duration = _setting(
         timedelta(seconds=10), _LIFE, "how long other replicas have to object before an idle workspace is stopped"
     )
+    reap_warning: Duration = _setting(
+        timedelta(minutes=10),
+        _LIFE,
+        "how long before it is stopped for being idle people are warned, at most half of `idle_ttl`",
+    )
+    max_extend: Duration = _setting(
+        timedelta(hours=24), _LIFE, "how long from now people may keep a workspace at most that nobody uses"
+    )
     reaper: Switch = _setting(default=True, group=_LIFE, description="whether idle workspaces are stopped at all")
     stop_grace: Duration = _setting(
         timedelta(seconds=5), _LIFE, "how long a notebook server may take to end after SIGTERM before SIGKILL"

@@ -166,6 +166,17 @@ class ForeignObject(StartFailed):
         return ForeignObject(str(self), detail=self.detail, retry_after=retry_after)
 
 
+class ExtendRefused(ProxyError):
+    """A workspace gets no more time: it does not run, or has as much as is allowed."""
+
+    status = 409
+    title = "It cannot be kept longer"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Contested(ProxyError):
     """A reap met newer activity, or another one under way; nothing was stopped."""
 

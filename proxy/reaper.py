@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.backends import Backend, Mark
     from proxy.clock import Clock
     from proxy.config import Config
+    from proxy.due import Judge
     from proxy.record import Record
     from proxy.tracked import Tracked
     from proxy.workspace import Key
@@ -33,9 +34,10 @@ class Reaper:
     Args:
         begin_stop: moves a workspace to STOPPING now, and returns the work.
         tracked: the supervisor's map; only read.
-        record: knows what is idle.
+        record: knows when each was last used.
         backend: marks.
         config: `reap_interval`, `reap_grace`.
+        judge: says what is due.
         clock: what time is measured by.
         log: where reaps that break are reported.
     """
@@ -48,12 +50,14 @@ class Reaper:
         backend: Backend,
         config: Config,
         *,
+        judge: Judge,
         clock: Clock,
         log: logging.Logger,
     ) -> None:
         self._begin_stop = begin_stop
         self._tracked = tracked
         self._record = record
+        self._judge = judge
         self._backend = backend
         self._clock = clock
         self._log = log
@@ -83,7 +87,7 @@ class Reaper:
         return (
             tracked.phase is Phase.RUNNING
             and self._tracked.get(tracked.key) is tracked
-            and self._record.is_idle(tracked)
+            and self._judge.is_due(tracked, self._clock.monotonic())
         )
 
     async def _reap(self, tracked: Tracked, limit: asyncio.Semaphore) -> None:

@@ -64,10 +64,6 @@ class Record:
         elif now - tracked.stored >= quarter:
             self._store(tracked)
 
-    def is_idle(self, tracked: Tracked) -> bool:
-        """Tell whether it has not been used for longer than `idle_ttl`, whoever else may have used it."""
-        return max(tracked.touched, tracked.spared) + self._idle_ttl < self._clock.monotonic()
-
     def last_active(self, tracked: Tracked) -> datetime:
         """Return when it was last used, never less than what is stored.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from proxy.errors import ProxyError, StartStalled
+    from proxy.report import Progress
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +23,7 @@ class Tracked:
     key: Key
     touched: float  # the newest activity that is known
     stored: float  # the newest activity that is stored, or about to be
+    since: float = 0.0  # when the phase began
     spared: float = -math.inf  # others may have used it until then, and not have stored it yet
     recorded: datetime | None = None  # what exactly is stored, as far as is known
     is_recorded_elsewhere: bool = False  # it was another replica that stored it
@@ -30,6 +32,10 @@ class Tracked:
     task: asyncio.Task[None] | None = None  # the start or the stop in flight
     outcome: asyncio.Future[Handle] | None = None  # what waiters of a start wait for
     trouble: asyncio.Future[StartStalled] | None = None  # what is in the way of it, as soon as something is
+    trouble_since: float = -math.inf
+    progress: Progress | None = None  # how far the start in flight has come
+    is_wanted: bool = False  # somebody asked for it while it was being stopped
+    extended: float = -math.inf  # before then it is not stopped for being idle
     is_condemned: bool = False  # somebody is about to reap it: the next touch must object
     counted: str = ""  # the newest activity that this replica has seen, in words; "" where nobody said
     counted_at: float = -math.inf

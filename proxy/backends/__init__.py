@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from proxy.errors import StartStalled
+    from proxy.report import Progress
     from proxy.workspace import Handle, Key
 
 Mark: TypeAlias = object
@@ -35,6 +36,9 @@ class Observer(Protocol):
 
     def stalled(self, key: Key, trouble: StartStalled | None) -> None:
         """Learn that something is in the way of a start, which goes on; None when it is out of the way."""
+
+    def progress(self, key: Key, progress: Progress) -> None:
+        """Learn how far a start has come."""
 
 
 class Backend(Protocol):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from proxy.errors import StartStalled
+    from proxy.report import Progress
 
 KEY, OTHER = Key("alice-workspace", "default"), Key("bob", "default")
 TARGET = "/ws/alice-workspace/api"
@@ -101,6 +102,8 @@ class Site:
     def condemned(self, key: Key) -> None: ...
 
     def stalled(self, key: Key, trouble: StartStalled | None) -> None: ...
+
+    def progress(self, key: Key, progress: Progress) -> None: ...
 
     def processes(self) -> list[int]:
         """Return every process of this machine that runs in a workspace, whoever its parent is."""

@@ -1,0 +1,109 @@
+"""Put together what can be told of a workspace, from what is tracked of it and what is remembered.
+
+Reads, and changes nothing. Monotonic seconds become moments of the wall clock here.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from proxy.report import Report, Seen, Trouble
+from proxy.workspace import Phase
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from proxy.clock import Clock
+    from proxy.due import Judge
+    from proxy.ledger import Entry, Ledger
+    from proxy.record import Record
+    from proxy.roster import Roster
+    from proxy.tracked import Tracked
+    from proxy.workspace import Key
+
+
+class Reporting:
+    """Reports. One per supervisor.
+
+    Args:
+        roster: what starts, runs or stops.
+        record: when it was last used.
+        ledger: what is remembered.
+        judge: when it is due.
+        clock: its wall clock is what people read.
+    """
+
+    def __init__(self, roster: Roster, record: Record, ledger: Ledger, judge: Judge, clock: Clock) -> None:
+        self._roster = roster
+        self._record = record
+        self._ledger = ledger
+        self._judge = judge
+        self._clock = clock
+
+    def report(self, key: Key) -> Report | None:
+        """Return what is known of a workspace now; None where nothing is."""
+        entry = self._ledger.find(key)
+        if entry is None:
+            return None
+        tracked = self._roster.get(key)
+        now = self._clock.monotonic()
+        facts: dict[str, Any] = self._of_past(entry) if tracked is None else self._of_present(tracked, entry, now)
+        return Report(
+            key=key,
+            version=entry.version,
+            usual_start_seconds=self._ledger.usual_start_seconds,
+            failure=entry.failure,
+            happenings=tuple(entry.happenings),
+            stopped=entry.stopped,
+            **facts,
+        )
+
+    def reports(self) -> list[Report]:
+        """Return what is known of every workspace."""
+        found = map(self.report, self._ledger.keys)
+        return [report for report in found if report is not None]
+
+    def _of_past(self, entry: Entry) -> dict[str, Any]:
+        last = entry.happenings[-1] if entry.happenings else None
+        return {
+            "phase": Phase.STOPPED,
+            "since": last.at if last else None,
+            "last_active": entry.last_active,
+            "counted": entry.counted,
+            "ignored": entry.ignored,
+            "why": "It does not run.",
+        }
+
+    def _of_present(self, tracked: Tracked, entry: Entry, now: float) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "phase": tracked.phase,
+            "since": self._moment(tracked.since),
+            "progress": tracked.progress,
+            "trouble": self._trouble(tracked),
+            "last_active": self._record.last_active(tracked),
+            "counted": self._seen(tracked.counted, tracked.counted_at) or entry.counted,
+            "ignored": self._seen(tracked.ignored, tracked.ignored_at) or entry.ignored,
+            "extended_until": self._moment(tracked.extended) if tracked.extended > now else None,
+            "why": "It does not run.",
+        }
+        if tracked.phase is Phase.RUNNING:
+            verdict = self._judge.verdict(tracked, now)
+            facts["due_at"] = self._moment(verdict.due) if verdict.due < math.inf else None
+            facts["fate"], facts["why"] = verdict.fate, verdict.why
+            facts["is_warned"] = self._judge.is_warned(verdict, now)
+        return facts
+
+    def _trouble(self, tracked: Tracked) -> Trouble | None:
+        future = tracked.trouble
+        if tracked.phase is not Phase.STARTING or future is None or not future.done():
+            return None
+        told = future.result()
+        return Trouble(told.code, str(told), self._moment(tracked.trouble_since))
+
+    def _seen(self, what: str, at: float) -> Seen | None:
+        return Seen(what, self._moment(at)) if at > -math.inf else None
+
+    def _moment(self, at: float) -> datetime:
+        return self._clock.now() + timedelta(seconds=at - self._clock.monotonic())

@@ -1,0 +1,106 @@
+"""Who starts, runs or stops: the map of the supervisor's parts, and the tasks that work on it.
+
+The only place where a phase changes, so that no change goes unrecorded. No method awaits but `close`, so no two of them
+interleave. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from proxy.report import Seen
+from proxy.tracked import Tracked
+from proxy.workspace import Event, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from proxy.clock import Clock
+    from proxy.ledger import Ledger
+    from proxy.record import Record
+    from proxy.workspace import Key
+
+_WORDS: Final = {
+    Event.WAKE: "starting",
+    Event.FOUND: "found",
+    Event.READY: "running",
+    Event.FAILED: "failed",
+    Event.STOP: "stopping",
+    Event.GONE: "stopped",
+    Event.STUCK: "stuck",
+    Event.LOST: "lost",
+}
+
+
+class Roster:
+    """Holds what is tracked. One per supervisor; owns the tasks of starts and stops until `close`.
+
+    Args:
+        ledger: told of every change.
+        record: knows when each was last used.
+        clock: what time is measured by.
+    """
+
+    def __init__(self, ledger: Ledger, record: Record, clock: Clock) -> None:
+        self.tracked: dict[Key, Tracked] = {}
+        self.is_closing = False
+        """Nothing is started any more."""
+        self._ledger = ledger
+        self._record = record
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()  # every start and stop that has not ended
+
+    def get(self, key: Key) -> Tracked | None:
+        """Return what is known of a workspace that starts, runs or stops."""
+        return self.tracked.get(key)
+
+    def add(self, key: Key, touched: float | None = None) -> Tracked:
+        """Track a workspace; by default it counts as used now."""
+        now = self._clock.monotonic()
+        touched = now if touched is None else touched
+        tracked = self.tracked[key] = Tracked(key, touched=touched, stored=touched, since=now)
+        self._ledger.entry(key)
+        return tracked
+
+    def move(self, tracked: Tracked, event: Event, reason: str = "") -> None:
+        """Go on to the phase that follows, and write that down. What is stopped is not tracked any more.
+
+        Raises:
+            IllegalTransition: the table has none.
+        """
+        tracked.move(event)
+        tracked.since = self._clock.monotonic()
+        key, entry = tracked.key, self._ledger.entry(tracked.key)
+        if tracked.phase is Phase.STOPPED:
+            del self.tracked[key]
+            entry.last_active = self._record.last_active(tracked)
+            entry.counted = self._seen(tracked.counted, tracked.counted_at) or entry.counted
+            entry.ignored = self._seen(tracked.ignored, tracked.ignored_at) or entry.ignored
+        happening = self._ledger.note(key, _WORDS[event], reason)
+        if event is Event.GONE:
+            entry.stopped = happening
+        if tracked.phase is Phase.STOPPED:
+            self._ledger.pass_on(key)
+
+    def _seen(self, what: str, at: float) -> Seen | None:
+        return (
+            Seen(what, self._clock.now() + timedelta(seconds=at - self._clock.monotonic())) if at > -math.inf else None
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run work that outlives its caller; `close` ends it."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """End the work in flight."""
+        for task in self._tasks:
+            if not task.cancelling():  # a start that a stop has cancelled clears up in peace
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
