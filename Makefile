@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test bench check fmt docs clean browser
+.PHONY: help run cluster test bench check fmt docs clean browser contestants
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +24,8 @@ cluster: $(VENV)/.local ## the same on a Kubernetes cluster of this machine's ow
 test: $(VENV)/.test browser ## run all tests, in a browser too; ARGS="-k name" passes arguments to pytest
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-bench: $(VENV)/.test ## measure how long a request waits for a start; ARGS="--starts 15" passes arguments
-	@exec $(BIN)/python -m tests.bench.cold_start $(ARGS)
+bench: $(VENV)/.test contestants ## measure beside nginx and others, for 20 minutes; ARGS="--case get-32" a part of it
+	@exec $(BIN)/python -m tests.bench $(ARGS)
 
 check: $(VENV)/.test ## look for errors of form, of types and of layers
 	$(BIN)/ruff format --check .
@@ -85,3 +85,22 @@ browser:
 	    case "$$missing" in *nginx-light) \
 	        [ ! -d /run/systemd/system ] || systemctl --quiet disable --now nginx;; esac; \
 	fi
+
+# Who is measured beside this proxy, and the load: the benchmark leaves out, and names, what is still missing then.
+contestants:
+	@missing=""; \
+	command -v wrk >/dev/null || missing="wrk"; \
+	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
+	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Debian's" $$missing "for the benchmark ..."; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null \
+	    || echo $$missing "could not be installed" >&2; \
+	    case "$$missing" in *nginx-light*) \
+	        [ ! -d /run/systemd/system ] || systemctl --quiet disable --now nginx;; esac; \
+	fi
+	@[ -x build/bench/node_modules/.bin/configurable-http-proxy ] || ! command -v npm >/dev/null || { \
+	    echo "Installing configurable-http-proxy into build/bench ..."; \
+	    npm install --silent --no-audit --no-fund --prefix build/bench configurable-http-proxy@5 \
+	    || echo "configurable-http-proxy could not be installed" >&2; }
