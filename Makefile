@@ -37,13 +37,15 @@ fmt: $(VENV)/.test ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.test ## write the table of settings into the README
+docs: $(VENV)/.test ## write the tables of settings and of activity into the README
 	@$(BIN)/notebook-proxy settings > $(VENV)/settings.md
-	@awk 'FNR == NR { table = table $$0 "\n"; next } \
-	    /^<!-- settings -->$$/ { print $$0 "\n\n" table; inside = 1 } \
-	    /^<!-- \/settings -->$$/ { inside = 0 } \
-	    !inside' $(VENV)/settings.md README.md > $(VENV)/README.md
-	@cat $(VENV)/README.md > README.md
+	@$(BIN)/python -c 'from proxy.activity import markdown; print(markdown(), end="")' > $(VENV)/activity.md
+	@for table in settings activity; do \
+	    awk -v begin="<!-- $$table -->" -v end="<!-- /$$table -->" 'FNR == NR { table = table $$0 "\n"; next } \
+	        $$0 == begin { print $$0 "\n\n" table; inside = 1 } \
+	        $$0 == end { inside = 0 } \
+	        !inside' $(VENV)/$$table.md README.md > $(VENV)/README.md && cat $(VENV)/README.md > README.md; \
+	done
 
 clean: ## remove what these targets have made; the files in workspaces/ stay
 	rm -rf $(VENV) build dist test-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -12,6 +12,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Final, Self
 
+from proxy.activity import Activity, Wake
 from proxy.backends.local import LocalBackend
 from proxy.config import is_in_cluster
 from proxy.gateway import Gateway
@@ -61,6 +62,7 @@ class App:
             pool = Pool(timeout.total_seconds() if timeout else None)
             stack.callback(pool.close)
             self.websockets = WebsocketRelay(pool)
+            activity = Activity(self.config.activity, self.config.activity_rules)
             self.gateway = Gateway(
                 self.supervisor,
                 pool,
@@ -68,6 +70,8 @@ class App:
                 namespace=self.config.namespace,
                 trusted_proxies=self.config.trusted_proxies,
                 check_host=not self.config.insecure_no_auth,
+                activity=activity,
+                wake=Wake(self.config.wake, activity),
             )
             await stack.enter_async_context(_background(self.supervisor.run_reaper(), "reaper"))
             server = ClientServer(self.gateway.handle)

@@ -27,6 +27,7 @@ from proxy.settings_types import (
     Networks,
     OptionalDuration,
     Quantity,
+    Rules,
     Secret,
     StringMap,
     Switch,
@@ -104,6 +105,23 @@ class Config(BaseSettings):
     )
     max_extend: Duration = _setting(
         timedelta(hours=24), _LIFE, "how long from now people may keep a workspace at most that nobody uses"
+    )
+    activity: Literal["traffic", "interactive"] = _setting(
+        "traffic",
+        _LIFE,
+        "what counts as use: `traffic` is every request and every websocket frame, `interactive` leaves out what a "
+        "page does by itself",
+    )
+    activity_rules: Annotated[Rules, NoDecode] = _setting(
+        (),
+        _LIFE,
+        "rules about what counts in addition to the README's table, and before it, such as `GET api/metrics/** "
+        "ignored`; a list, or separated by commas",
+    )
+    wake: Literal["any", "intent"] = _setting(
+        "any",
+        _LIFE,
+        "what starts a workspace that does not run: `any` is every request, `intent` only what somebody means",
     )
     reaper: Switch = _setting(default=True, group=_LIFE, description="whether idle workspaces are stopped at all")
     stop_grace: Duration = _setting(

@@ -91,6 +91,22 @@ class ShuttingDown(ProxyError):
         super().__init__("The proxy is shutting down and starts no notebook server; try again in a moment.")
 
 
+class NotRunning(ProxyError):
+    """The workspace does not run, and this request does not start it: nobody means it to."""
+
+    status = 503
+    code = "not-running"
+    title = "The notebook server is not running"
+    retry_after = 30
+
+    def __init__(self, workspace_id: str) -> None:
+        super().__init__(
+            f"Workspace {workspace_id!r} is not running, and what a page or a browser asks by itself does not start "
+            f"it. Open or reload /ws/{workspace_id}/lab, or save your work there; its files are kept."
+        )
+        self.workspace_id = workspace_id
+
+
 class StartTimeout(ProxyError):
     """Not ready within `ready_timeout`; the start goes on, and a retry joins it."""
 

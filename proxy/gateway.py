@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import lru_cache, partial
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, quote
@@ -16,12 +16,15 @@ from urllib.parse import parse_qs, quote
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from proxy import auth, pages
-from proxy.errors import BadRequest, NotFound, ProxyError, UpstreamLost, UpstreamRefused
+from proxy.activity import Activity, Sender, Wake, is_speculative, sender_of
+from proxy.clock import Clock, SystemClock
+from proxy.errors import BadRequest, NotFound, NotRunning, ProxyError, UpstreamLost, UpstreamRefused
 from proxy.naming import namespace_of
 from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read
 from proxy.relay.headers import forwarded_lines
 from proxy.relay.http import Order, relay_http
 from proxy.target import Target, parse_target
+from proxy.use import Use
 from proxy.workspace import Key
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from proxy.relay.upstream import Pool
     from proxy.relay.websocket import WebsocketRelay
     from proxy.supervisor import Supervisor
+    from proxy.workspace import Handle
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +52,9 @@ class Gateway:
         namespace: of every workspace, or a template (see `naming.namespace_of`).
         trusted_proxies: networks whose `X-Forwarded-*` headers are believed.
         check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
-
+        activity: judges what counts.
+        wake: judges what starts a workspace.
+        clock: what time is measured by.
     """
 
     def __init__(
@@ -60,6 +66,9 @@ class Gateway:
         namespace: str,
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
         check_host: bool = True,
+        activity: Activity | None = None,
+        wake: Wake | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._pool = pool
@@ -67,6 +76,9 @@ class Gateway:
         self._namespace = namespace
         self._check_host = auth.check_host if check_host else auth.check_authority
         self._is_trusted = _trust(trusted_proxies)
+        self._activity = activity or Activity()
+        self._wake = wake or Wake("any", self._activity)
+        self._clock = clock or SystemClock()
         self._in_flight: set[asyncio.Task[Any]] = set()
         self._is_draining = False
         self._is_quiet = asyncio.Event()
@@ -102,7 +114,7 @@ class Gateway:
                 await request.writer.drain()
             return await self._answer(request)
         except ProxyError as error:
-            if error.status >= _SERVER_ERROR:
+            if error.status >= _SERVER_ERROR and not isinstance(error, NotRunning):  # which every open tab is told
                 logger.warning("answered %d: code=%s method=%s: %s", error.status, error.code, request.method, error)
             return _answer_error(request, error)
         except ConnectionError:  # the client went away while it was written to
@@ -154,22 +166,52 @@ class Gateway:
         self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool
     ) -> web.StreamResponse:
         """Relay to the workspace's notebook server; start it anew once if it is not where it was."""
-        touch = partial(self._supervisor.touch, key)
         forwarded = self._forwarded(request)
-        handle = await self._supervisor.ensure_running(key)
-        order = Order(request, target.wire, handle, forwarded, touch)
+        handle = await self._find(request, key, target, is_upgrade=is_upgrade)
+        use = self._use(request, key, target, is_upgrade=is_upgrade)
+        use.touch()
+        order = Order(request, target.wire, handle, forwarded, use.touch)
         for is_last in (False, True):
             try:
                 if is_upgrade:
-                    return await self._websockets.relay(order)
+                    return await self._websockets.relay(order, use.open_frames)
                 return await relay_http(order, self._pool)
             except (UpstreamRefused, UpstreamLost) as error:
                 if is_last:
                     raise  # it was found well in between; it stays known, so that it can be reaped
                 self._supervisor.lost(key, order.handle, error.code)
                 self._pool.forget(order.handle)
-                order.handle = await self._supervisor.ensure_running(key)
+                order.handle = await self._find(request, key, target, is_upgrade=is_upgrade)
         raise AssertionError("unreachable")
+
+    async def _find(self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool) -> Handle:
+        """Return the handle of what runs; start it, or wait for the start in flight, if the request may.
+
+        Raises:
+            NotRunning: it does not run, and this request does not start it.
+        """
+        handle = self._supervisor.running(key)
+        if handle is not None:
+            return handle
+        if not self._supervisor.is_starting(key) and not self._wake.is_meant(
+            request.method, target.below, target.query, request.headers, base=target.base, is_websocket=is_upgrade
+        ):
+            key.safe_deployment_name()
+            raise NotRunning(key.workspace_id)
+        return await self._supervisor.ensure_running(key)
+
+    def _use(self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool) -> Use:
+        """Judge what the request means to its workspace."""
+        return Use(
+            self._supervisor,
+            key,
+            request.method,
+            target.path,
+            self._activity.judge(request.method, target.below, target.query, is_websocket=is_upgrade),
+            is_page=is_upgrade and sender_of(request.headers, target.base) is not Sender.PROGRAM,
+            is_everything=self._activity.is_traffic,
+            clock=self._clock,
+        )
 
     def _key(self, workspace_id: str) -> Key:
         return Key(workspace_id, namespace_of(self._namespace, workspace_id))
@@ -208,7 +250,8 @@ def _redirect(target: Target) -> web.StreamResponse:
 
 
 def _answer_error(request: web.BaseRequest, error: ProxyError) -> web.StreamResponse:
-    status, body, headers = pages.answer(error, as_page=pages.wants_page(request.headers))
+    as_page = pages.wants_page(request.headers) and not is_speculative(request.headers)
+    status, body, headers = pages.answer(error, as_page=as_page)
     if status == 405:  # noqa: PLR2004 - RFC 9110 section 15.5.6: it must name what is allowed
         headers["Allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     return web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, SecretStr
 
+from proxy.activity_rules import Rule, parse_rules
 from proxy.settings_yaml import read_typed_yaml, read_yaml
 
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -230,6 +231,7 @@ OptionalDuration: TypeAlias = Annotated[timedelta | None, BeforeValidator(_parse
 Switch: TypeAlias = Annotated[bool, BeforeValidator(_parse_switch)]
 Command: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_parse_command)]
 Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
+Rules: TypeAlias = Annotated[tuple[Rule, ...], BeforeValidator(parse_rules)]
 StringMap: TypeAlias = Annotated[dict[str, str], BeforeValidator(_parse_string_map)]
 Text: TypeAlias = Annotated[str, BeforeValidator(_parse_text)]
 Quantity: TypeAlias = Annotated[str, BeforeValidator(_parse_quantity)]

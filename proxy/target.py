@@ -39,6 +39,16 @@ class Target:
     is_bare: bool = False
 
     @property
+    def base(self) -> str:
+        """The base URL's path, `/ws/<id>/`."""
+        return f"{PREFIX}{self.workspace_id}/"
+
+    @property
+    def below(self) -> str:
+        """The path below the base URL, without its first slash."""
+        return self.path[len(self.base) :]
+
+    @property
     def wire(self) -> bytes:
         """What stands in the request line that is sent upstream."""
         return (self.path if self.query is None else f"{self.path}?{self.query}").encode("ascii")

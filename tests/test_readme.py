@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.activity import markdown
 from proxy.config import Config, load, settings_table
 from tests.cluster.threaded import ThreadedCluster
 
@@ -44,6 +45,13 @@ def test_table_of_settings_is_the_generated_one() -> None:
     assert found[1].strip() == settings_table().strip(), "run `make docs`"
 
 
+def test_table_of_activity_is_the_generated_one() -> None:
+    found = re.search(r"^<!-- activity -->$(.*?)^<!-- /activity -->$", README, re.DOTALL | re.MULTILINE)
+
+    assert found is not None
+    assert found[1].strip() == markdown().strip(), "run `make docs`"
+
+
 @pytest.mark.parametrize("name", list(Config.model_fields))
 def test_every_setting_has_a_row_with_a_meaning(name: str) -> None:
     row = next(line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
@@ -56,7 +64,7 @@ def test_every_setting_has_a_row_with_a_meaning(name: str) -> None:
 def test_examples_of_configuration_are_accepted(tmp_path: Path) -> None:
     examples = _blocks("yaml")
 
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         file = tmp_path / "proxy.yaml"
         file.write_text(example, encoding="utf-8")

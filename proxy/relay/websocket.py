@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.errors import BadResponse, UpstreamError, UpstreamLost
 from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, cut_off, take_over
@@ -19,6 +19,8 @@ from proxy.relay.headers import response_lines, values_of
 from proxy.relay.http import Exchange, Order
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp import web
 
     from proxy.relay.response import ResponseHead
@@ -30,16 +32,26 @@ CLOSE_PATIENCE: Final = 1.0  # seconds that a client may take to answer a close 
 SERVICE_RESTART: Final = 1012  # IANA WebSocket Close Code registry
 
 
+class Frames(Protocol):
+    """Is told what passes over one websocket."""
+
+    def from_client(self, has_data: bool) -> None:
+        """Learn that bytes of the client's pass; a data frame began in them, or none did."""
+
+    def from_notebook(self, has_data: bool) -> None:
+        """Learn that bytes of the notebook server's pass; a data frame began in them, or none did."""
+
+
 class Tunnel:
     """Two directions of one websocket. aiohttp feeds it the client's bytes, the connection the notebook server's.
 
     The one coroutine that owns it waits in `run`.
     """
 
-    def __init__(self, order: Order, connection: Connection) -> None:
+    def __init__(self, order: Order, connection: Connection, frames: Frames) -> None:
         self._request = order.request
         self._protocol = order.request.protocol
-        self._touch = order.touch
+        self._frames = frames
         self._connection = connection
         self._from_client = FrameScanner()
         self._from_notebook = FrameScanner()
@@ -115,12 +127,14 @@ class Tunnel:
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Take bytes of the client's. Never says that it has had enough."""
-        self._from_client.feed(data)
+        scanner = self._from_client
+        before = scanner.data_frames
+        scanner.feed(data)
         if self._is_closing:
-            if self._from_client.has_close:
+            if scanner.has_close:
                 self._end()
             return False, b""
-        self._touch()
+        self._frames.from_client(scanner.data_frames != before)
         self._connection.write(data)
         if self._connection.is_write_paused:
             self._protocol.pause_reading()
@@ -136,8 +150,10 @@ class Tunnel:
         """Take bytes of the notebook server's."""
         if self._is_closing:
             return
-        self._touch()
-        self._from_notebook.feed(data)
+        scanner = self._from_notebook
+        before = scanner.data_frames
+        scanner.feed(data)
+        self._frames.from_notebook(scanner.data_frames != before)
         transport = self._request.transport
         if transport is None or transport.is_closing():
             return
@@ -178,10 +194,14 @@ class WebsocketRelay:
         for tunnel in list(self._tunnels):
             tunnel.close(code)
 
-    async def relay(self, order: Order) -> web.StreamResponse:
+    async def relay(self, order: Order, open_frames: Callable[[], Frames]) -> web.StreamResponse:
         """Carry a websocket until one side ends. A refused upgrade is relayed as the HTTP answer that it is.
 
         Cancelling it (the client is gone) closes the connection to the notebook server at once.
+
+        Args:
+            order: the handshake.
+            open_frames: called once it has been answered; returns what is told of the frames.
 
         Raises:
             UpstreamRefused: no connection could be made.
@@ -199,7 +219,7 @@ class WebsocketRelay:
             if exchange.error is None and exchange.switched is not None:
                 self._answer(order, exchange.switched)
                 exchange.detach()
-                tunnel = Tunnel(order, connection)
+                tunnel = Tunnel(order, connection, open_frames())
                 await self._run(order, tunnel, exchange.reader.tail)
                 return RELAYED_CLOSE
         finally:

@@ -202,6 +202,12 @@ def test_the_settings_load() -> None:
     assert grace > config.shutdown_grace.total_seconds() + 5
 
 
+def test_a_forgotten_tab_neither_keeps_nor_starts_anything() -> None:
+    config = load(config_file=BASE / "proxy.yaml")
+
+    assert (config.activity, config.wake) == ("interactive", "intent")
+
+
 def test_the_stop_gap_without_authentication_is_said_loudly() -> None:
     text = (BASE / "proxy.yaml").read_text(encoding="utf-8")
 

@@ -6,12 +6,13 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestClient
 
+from proxy.activity import Activity, Wake
 from proxy.config import Config
 from proxy.gateway import Gateway
 from proxy.relay.downstream import ClientServer
@@ -65,17 +66,21 @@ class HandClock:
 
 @dataclass
 class MovingBackend:
-    """Every workspace's notebook server is at `port`, which a test may move. Starts can fail, and can be held up."""
+    """Every workspace's notebook server is at `port`, which a test may move. Starts can fail, and starts
+    and stops can be held up.
+    """
 
     port: int
     fault: Exception | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    stop_gate: asyncio.Event = field(default_factory=asyncio.Event)
     starts: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
     is_closed: bool = False
 
     def __post_init__(self) -> None:
         self.gate.set()
+        self.stop_gate.set()
 
     def observe(self, observer: Observer) -> None: ...
 
@@ -90,6 +95,7 @@ class MovingBackend:
 
     async def stop(self, key: Key, mark: Mark | None = None) -> None:
         self.stops[key.workspace_id] += 1
+        await self.stop_gate.wait()
 
     async def mark(self, key: Key, last_active: datetime) -> None: ...
 
@@ -159,6 +165,8 @@ class Launch(Protocol):
         head_timeout: float | None = None,
         trusted: Sequence[IPv4Network | IPv6Network] = (),
         receive_buffer: int | None = None,
+        activity: Literal["traffic", "interactive"] = "traffic",
+        wake: Literal["any", "intent"] = "any",
     ) -> Proxy: ...
 
 
@@ -174,13 +182,25 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
         head_timeout: float | None = None,
         trusted: Sequence[IPv4Network | IPv6Network] = (),
         receive_buffer: int | None = None,
+        activity: Literal["traffic", "interactive"] = "traffic",
+        wake: Literal["any", "intent"] = "any",
     ) -> Proxy:
         origin = Origin(script, receive_buffer=receive_buffer)
         await origin.listen()
         backend, clock, pool = MovingBackend(origin.port), HandClock(), Pool(head_timeout)
         supervisor = Supervisor(backend, Config(), clock=clock)
         websockets = WebsocketRelay(pool)
-        gateway = Gateway(supervisor, pool, websockets, namespace="default", trusted_proxies=trusted)
+        judge = Activity(activity)
+        gateway = Gateway(
+            supervisor,
+            pool,
+            websockets,
+            namespace="default",
+            trusted_proxies=trusted,
+            activity=judge,
+            wake=Wake(wake, judge),
+            clock=clock,
+        )
         server = _ProxyServer(ClientServer(gateway.handle))
         http: TestClient[Any, None] = await aiohttp_client(server, headers={"Host": "localhost"}, auto_decompress=False)
         running.append(Proxy(origin, backend, clock, supervisor, pool, websockets, gateway, server, http))
