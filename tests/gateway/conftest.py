@@ -35,8 +35,8 @@ TOKEN = "Authorization: token secret"
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
-    """Run each test on both event loops: their transports differ where it matters here."""
-    return LOOPS
+    """Run each test on both event loops: their transports differ where it matters here. Costly ones say which."""
+    return {"uvloop": LOOPS["uvloop"]} if item.get_closest_marker("uvloop") else LOOPS
 
 
 class HandClock:
