@@ -55,6 +55,7 @@ class Api:
         self._connection = connection
         self._clock = clock
         self._random = random
+        self._under_way: dict[object, float] = {}  # calls that have no result yet, oldest first, and when they began
 
     @classmethod
     async def connect(
@@ -192,23 +193,34 @@ class Api:
                     async for event in events:
                         yield event
 
+    def longest_wait(self) -> float:
+        """Return the seconds for which the oldest call under way has had no result, with all its repetitions.
+
+        It tells a silent API server long before the call is given up. Watches do not count.
+        """
+        return self._clock.monotonic() - next(iter(self._under_way.values()), self._clock.monotonic())
+
     async def close(self) -> None:
         """Close every connection; calls under way fail."""
         await self._connection.close()
 
     async def _call(self, request: Request, read: Callable[[bytes], _T], *, repeat: bool = True) -> _T:
         """Return what `read` makes of the answer, after as many attempts as are needed and the deadline allows."""
-        until = self._clock.monotonic() + request.seconds
-        for attempt in itertools.count():
-            left = until - self._clock.monotonic()
-            try:
-                async with self._answer(request._replace(seconds=min(ATTEMPT, left))) as response:
-                    return read(await response.read())
-            except ApiFailure as error:
-                delay = self._delay(request.method, error, attempt) if repeat else None
-                if delay is None or self._clock.monotonic() + delay >= until:
-                    raise
-            await self._clock.sleep(delay)
+        began, call = self._clock.monotonic(), object()
+        self._under_way[call] = began
+        try:
+            for attempt in itertools.count():
+                left = began + request.seconds - self._clock.monotonic()
+                try:
+                    async with self._answer(request._replace(seconds=min(ATTEMPT, left))) as response:
+                        return read(await response.read())
+                except ApiFailure as error:
+                    delay = self._delay(request.method, error, attempt) if repeat else None
+                    if delay is None or self._clock.monotonic() + delay >= began + request.seconds:
+                        raise
+                await self._clock.sleep(delay)
+        finally:
+            del self._under_way[call]
         raise AssertionError("unreachable")  # pragma: no cover
 
     def _delay(self, method: str, error: ApiFailure, attempt: int) -> float | None:

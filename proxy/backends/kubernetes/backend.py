@@ -99,9 +99,10 @@ class KubernetesBackend:
         key.safe_deployment_name()
         if not self.following.sight.is_here(key):
             raise StartFailed("wrong-namespace", f"By the setting `namespace`, its namespace is not {key.namespace!r}.")
-        objects = await self._get_objects()
         with self.following.starting(key):
-            start = Start(self._api, self.following, objects, key, self._config, clock=self._clock, remove=self.stop)
+            start = Start(
+                self._api, self.following, self._get_objects, key, self._config, clock=self._clock, remove=self.stop
+            )
             try:
                 handle = await start.run()
             except InvalidKey as error:  # of the volume, whose name follows from settings

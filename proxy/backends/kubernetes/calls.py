@@ -5,6 +5,7 @@ What is refused is a `StartFailed` with its reason; what only means "look again"
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from proxy.backends.kubernetes import failures
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from proxy.backends.kubernetes.api import Api, Object
 
+logger = logging.getLogger(__name__)
+
 APPS: Final = "apps/v1"
 CORE: Final = "v1"
 
@@ -26,7 +29,8 @@ def refused(error: ApiFailure) -> StartFailed:
     if isinstance(error, ApiError) and not (error.is_server_error or error.is_not_taken):
         diagnosis = failures.of_refusal(error.reason, error.message, error.causes, error.status)
         return StartFailed(diagnosis.code, diagnosis.message)
-    return BackendUnavailable("api-unavailable", f"Kubernetes does not answer: {error}", retry_after=5)
+    logger.warning("Kubernetes does not answer: %s", error)  # with addresses, which are not for everyone
+    return BackendUnavailable(failures.SILENCE.code, failures.SILENCE.message, retry_after=5)
 
 
 class Calls:

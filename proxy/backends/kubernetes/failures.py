@@ -18,6 +18,11 @@ _CRASHES_UNTIL_FINAL: Final = 2  # the first restart may be chance, and comes at
 _CONFIG_ERRORS: Final = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "InvalidImageName", "RunContainerError"}
 )
+# What the kubelet cannot configure is mostly something that is missing, and may be made yet, or was only just made by
+# this very start; no waiting makes a non-root container of an image that runs as root.
+_NEVER_CONFIGURED: Final = ("runAsNonRoot", "non-root policy")
+# A node that is too busy, or has not yet cleared up what it made before.
+_NOT_CREATED_YET: Final = ("deadline exceeded", "timed out", "is reserved for")
 _PULL_ERRORS: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
 )
@@ -69,6 +74,16 @@ class Diagnosis:
     message: str
     is_final: bool
     wants_log: bool = False
+
+
+SILENCE: Final = Diagnosis(
+    "api-unavailable", "Kubernetes does not answer just now; what runs already goes on running.", is_final=False
+)
+STILL_ENDING: Final = Diagnosis(
+    "still-terminating",
+    "What ran before has not ended yet (a node that does not answer?); Kubernetes goes on ending it.",
+    is_final=False,
+)
 
 
 def diagnose(deployment: Object, pods: Iterable[Object], events: Iterable[Object] = ()) -> Diagnosis | None:
@@ -167,8 +182,10 @@ def _of_container(container: Object) -> Iterable[Diagnosis]:
         yield Diagnosis("image-pull", f"The image {image} cannot be pulled: {message or reason}", is_final=False)
     elif reason in _CONFIG_ERRORS:
         code = "image-name" if reason == "InvalidImageName" else "container-config"
-        # What it refers to may be made yet, and was perhaps only just made by this very start.
-        is_final = reason != "CreateContainerConfigError"
+        if reason == "CreateContainerConfigError":
+            is_final = any(words in message for words in _NEVER_CONFIGURED)
+        else:
+            is_final = not any(words in message for words in _NOT_CREATED_YET)
         yield Diagnosis(code, f"The container cannot be made: {message or reason}", is_final=is_final)
     elif not _is_running(state):
         yield from _of_crash(container, state, reason)

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from proxy.backends.kubernetes import failures
 from proxy.backends.kubernetes.api import path_to
 from proxy.backends.kubernetes.api_errors import ApiFailure
 from proxy.backends.kubernetes.calls import CORE
+from proxy.backends.kubernetes.failures import CONTAINER
 from proxy.backends.kubernetes.objects import is_ready
 from proxy.backends.kubernetes.ownership import TEMPLATE_HASH
 from proxy.backends.probe import until_answering
 from proxy.errors import ProxyError, StartFailed, StartStalled
 from proxy.target import PREFIX
+from proxy.waiting import is_in_time
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from proxy.backends.kubernetes.api import Api
     from proxy.backends.kubernetes.following import Following
@@ -35,6 +37,10 @@ logger = logging.getLogger(__name__)
 _EVENTS_AFTER: Final = 1.5  # seconds in which a pod may come up without its events being asked for
 _UNSEEN: Final = 5.0  # seconds after which what was made, and is not seen, is looked for
 _LOG_LINES: Final = 20
+_WORDS_DEADLINE: Final = 2.0  # seconds; nothing waits longer for more words of what is known
+_PATIENCE: Final = 2.5  # seconds without an answer after which those who wait are told; the calls go on
+_LONG_END: Final = 5.0  # seconds more than `stop_grace`, after which those who wait are told what they wait for
+_T = TypeVar("_T")
 
 
 class Start:
@@ -43,9 +49,9 @@ class Start:
     Args:
         api: for events and logs.
         following: what is seen of the cluster.
-        objects: makes what is missing.
+        get_objects: returns what makes what is missing.
         key: which workspace.
-        config: `ready_path`, `failed_ttl`.
+        config: `ready_path`, `failed_ttl`, `stop_grace`.
         clock: what waits are measured by.
         remove: stops what never became ready.
     """
@@ -54,7 +60,7 @@ class Start:
         self,
         api: Api,
         following: Following,
-        objects: Objects,
+        get_objects: Callable[[], Coroutine[Any, Any, Objects]],
         key: Key,
         config: Config,
         *,
@@ -64,14 +70,16 @@ class Start:
         self._api = api
         self._following = following
         self._sight = following.sight
-        self._objects = objects
+        self._get_objects = get_objects
         self._key = key
         self._target = f"{PREFIX}{key.workspace_id}/{config.ready_path}"
         self._failed_ttl = config.failed_ttl.total_seconds()
+        self._long_end = config.stop_grace.total_seconds() + _LONG_END
         self._clock = clock
         self._remove = remove
         self._made: Mapping[str, Any] = {}  # the Deployment, as it was made or found
         self._made_at = 0.0
+        self._ending_since: float | None = None  # what ran before is waited for
         self._seen = False, False  # since then: the Deployment with its replica, and what makes a handle
         self._furthest: failures.Step | None = None
         self._progress_at = clock.monotonic()
@@ -86,33 +94,58 @@ class Start:
             StartFailed: why it does not; what is left is swept up later, or taken up by the next start.
             ForeignObject: something that is not ours is in the way.
         """
+        self._objects = await self._patiently(self._get_objects())
         await self._make()
         try:
             while True:
                 if self._is_adrift():
                     await self._make()
-                handle = self._sight.handle_of(self._key) if self._deployment() is not None else None
-                self._ask(handle)
-                if handle is not None and self._has_answered() and self._is_ready():
+                if (handle := self._answering()) is not None:
                     return handle
                 await self._judge()
-                await self._wait()
+                if self._answering() is None:  # it may have answered while its events were read
+                    await self._wait()
         finally:
             await _end(self._probing)
 
+    def _answering(self) -> Handle | None:
+        """Return the handle if the server answers and is ready; until then, see that it is asked."""
+        handle = self._sight.handle_of(self._key) if self._deployment() is not None else None
+        self._ask(handle)
+        return handle if self._has_answered() and self._is_ready() else None
+
+    # What is made ---------------------------------------------------------------------------------------------------
+
     async def _make(self) -> None:
         """Make what is missing; wait for what is ending first."""
+        made = await self._patiently(self._ensure())
+        self._made, self._made_at, self._seen = made, self._clock.monotonic(), (False, False)
+
+    async def _ensure(self) -> Mapping[str, Any]:
         while True:
             made = await self._objects.ensure(self._key, is_clear=lambda: not self._sight.pods_of(self._key))
             if made is not None:
-                break
-            if not await self._following.until_gone(self._key, pods=True):
-                raise StartFailed(
-                    "still-terminating",
-                    "What ran before has not ended yet (a node that does not answer?); Kubernetes goes on ending it.",
-                    retry_after=10,
-                )
-        self._made, self._made_at, self._seen = made, self._clock.monotonic(), (False, False)
+                return made
+            self._ending_since = self._clock.monotonic()
+            try:
+                if not await self._following.until_gone(self._key, pods=True):
+                    left = failures.STILL_ENDING
+                    raise StartFailed(left.code, left.message, retry_after=10)
+            finally:
+                self._ending_since = None
+
+    async def _patiently(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do what is made of calls to the API server; tell those who wait if it takes long, and why. It goes on."""
+        task = asyncio.create_task(work)
+        try:
+            while not await is_in_time(self._clock, self._clock.monotonic() + _PATIENCE, task):
+                if self._api.longest_wait() >= _PATIENCE:
+                    self._report(failures.SILENCE)
+                elif self._ending_since and self._clock.monotonic() - self._ending_since >= self._long_end:
+                    self._report(failures.STILL_ENDING)
+            return task.result()
+        finally:
+            await _end(task)
 
     def _deployment(self) -> Mapping[str, Any] | None:
         """Return the Deployment as it is seen, once that is not older than what was made."""
@@ -186,6 +219,8 @@ class Start:
         diagnosis = failures.diagnose(deployment, pods, events) if deployment is not None else None
         if diagnosis is not None and diagnosis.code == "pvc-missing":
             await self._objects.surroundings.ensure_volume(self._key)  # the scheduler may only not have seen it yet
+        if diagnosis is not None and diagnosis.code == "container-config" != self._trouble:
+            await self._make()  # should it be the Secret that somebody took away
         if diagnosis is not None and diagnosis.is_final:
             log = await self._log(pods, diagnosis)
             diagnosis = failures.with_log(diagnosis, log)
@@ -210,14 +245,15 @@ class Start:
             return StartFailed(diagnosis.code, diagnosis.message)
         return StartFailed("no-answer", f"The notebook server did not answer 200 at {self._target} in time.")
 
-    async def _events(self, pods: list[Mapping[str, Any]], now: float) -> list[Mapping[str, Any]]:
+    async def _events(self, pods: list[Mapping[str, Any]], now: float) -> Sequence[Mapping[str, Any]]:
         """Return the events of a pod that takes long to come up; they tell what its status does not."""
         slow = [pod for pod in pods if failures.step_of(pod) < failures.Step.STARTED]
         if not slow or now - self._progress_at < _EVENTS_AFTER:
             return []
         fields = f"involvedObject.uid={slow[0]['metadata']['uid']}"
         try:
-            return list((await self._api.list(path_to(CORE, "events", self._key.namespace), fields=fields)).items)
+            path = path_to(CORE, "events", self._key.namespace)
+            return (await self._api.list(path, fields=fields, repeat=False, deadline=_WORDS_DEADLINE)).items
         except ApiFailure:
             return []  # it is only asked for more words
 
@@ -228,7 +264,9 @@ class Start:
         path = path_to(CORE, "pods", self._key.namespace, pods[0]["metadata"]["name"])
         for previous in (True, False):
             try:
-                log = await self._api.log_tail(path, container=failures.CONTAINER, lines=_LOG_LINES, previous=previous)
+                log = await self._api.log_tail(
+                    path, container=CONTAINER, lines=_LOG_LINES, previous=previous, deadline=_WORDS_DEADLINE
+                )
             except ApiFailure:
                 continue
             if log:
@@ -236,8 +274,10 @@ class Start:
         return ""
 
 
-async def _end(task: asyncio.Task[None] | None) -> None:
+async def _end(task: asyncio.Task[Any] | None) -> None:
     """Cancel a task of ours and see it end."""
     if task is not None and not task.done():
         task.cancel()
         await asyncio.wait((task,))
+    if task is not None and not task.cancelled():
+        task.exception()  # retrieved: asyncio does not report it as forgotten

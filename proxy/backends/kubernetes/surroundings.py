@@ -13,6 +13,7 @@ from proxy.backends.kubernetes import manifests, ownership
 from proxy.backends.kubernetes.api import path_to
 from proxy.backends.kubernetes.calls import CORE
 from proxy.errors import ForeignObject, StartFailed
+from proxy.naming import is_template
 
 if TYPE_CHECKING:
     from proxy.backends.kubernetes.api import Object
@@ -42,6 +43,8 @@ class Surroundings:
         """
         if self._config.create_namespace:
             await self._ensure_namespace(key)
+        elif is_template(self._config.namespace):
+            await self._look_at_namespace(key)
         await self.ensure_volume(key)
 
     async def ensure_volume(self, key: Key) -> None:
@@ -51,9 +54,10 @@ class Surroundings:
         collection = path_to(CORE, "persistentvolumeclaims", key.namespace)
         found = await self._calls.find(f"{collection}/{name}")
         if found is None and not self._config.workspace_pvc_size:
+            await self._look_at_namespace(key)  # a claim is "not found", too, where the whole namespace is not
             raise StartFailed(
                 "pvc-missing",
-                f"PersistentVolumeClaim {name!r} is missing in namespace {key.namespace!r}, or the namespace is; "
+                f"PersistentVolumeClaim {name!r} is missing in namespace {key.namespace!r}; "
                 "create it, or set workspace_pvc_size.",
             )
         if found is None:
@@ -63,14 +67,27 @@ class Surroundings:
         if found is not None and ownership.is_of_another(found, key.workspace_id):
             raise ForeignObject(f"PersistentVolumeClaim {name!r} is labelled for another workspace; it is left alone.")
 
+    async def _look_at_namespace(self, key: Key) -> None:
+        """Raise what is wrong with a namespace that is not to be made here."""
+        try:
+            found = await self._calls.find(path_to(CORE, "namespaces", name=key.namespace))
+        except StartFailed as error:
+            if error.code != "forbidden":
+                raise
+            return  # by a Role of one namespace; which is there, then
+        if found is None:
+            raise StartFailed(
+                "namespace-missing", f"Namespace {key.namespace!r} is missing; create it, or set create_namespace."
+            )
+        _refuse_of_another(key, found)
+
     async def _ensure_namespace(self, key: Key) -> None:
         path = path_to(CORE, "namespaces", name=key.namespace)
         found = await self._calls.find(path)
         if found is None:
             body = manifests.build_namespace(key, self._config)
             found = await self._calls.create(path_to(CORE, "namespaces"), body) or await self._calls.find(path) or {}
-        if ownership.is_of_another(found, key.workspace_id):
-            raise ForeignObject(f"Namespace {key.namespace!r} is labelled for another workspace; it is left alone.")
+        _refuse_of_another(key, found)
         labels = found.get("metadata", {}).get("labels") or {}
         if labels.get(ownership.MANAGED_BY) == ownership.MANAGER:
             # Also where it was made before: a crash may have come between. What is there already is left as it is.
@@ -85,3 +102,8 @@ class Surroundings:
             return manifests.build_namespace_objects(key, text)
         except (OSError, ValueError) as error:
             raise StartFailed("bad-namespace-manifests", f"namespace_manifests cannot be used: {error}") from error
+
+
+def _refuse_of_another(key: Key, namespace: Object) -> None:
+    if ownership.is_of_another(namespace, key.workspace_id):
+        raise ForeignObject(f"Namespace {key.namespace!r} is labelled for another workspace; it is left alone.")

@@ -36,7 +36,7 @@ class Sweeper:
         following: what is seen of the cluster.
         fence: announces.
         stop: stops a workspace, on the condition that its mark stands.
-        config: `failed_ttl`, `reap_grace`.
+        config: `failed_ttl`, `idle_ttl`, `reaper`, `reap_grace`.
         clock: waits; its wall clock is compared with the cluster's.
     """
 
@@ -52,6 +52,8 @@ class Sweeper:
         self._fence = fence
         self._stop = stop
         self._failed_ttl = config.failed_ttl
+        self._idle_ttl = config.idle_ttl
+        self._is_reaping = config.reaper
         self._grace = config.reap_grace.total_seconds()
         self._clock = clock
 
@@ -87,13 +89,18 @@ class Sweeper:
                 _report(key, error)
 
     def _is_due(self, key: Key) -> bool:
-        """Tell whether it should be ready and has not been for `failed_ttl`, nor been used or begun since."""
+        """Tell whether it should be ready and has not been for `failed_ttl`, nor been used or begun since.
+
+        What has no replica runs nothing, and is removed when it would have been reaped, and not been wanted since.
+        """
         deployment = self._following.sight.deployment(key)
         if deployment is None or self._following.is_starting(key):
             return False
-        if deployment["spec"].get("replicas") != 1 or looks_ready(deployment):
-            return False
         if deployment["metadata"].get("deletionTimestamp"):
+            return False
+        if deployment["spec"].get("replicas") == 0:  # left by a crash before it had its replica, or scaled by somebody
+            return self._is_reaping and self._clock.now() - _last_use(deployment) > self._idle_ttl + self._failed_ttl
+        if deployment["spec"].get("replicas") != 1 or looks_ready(deployment):
             return False
         since = _last_use(deployment)
         diagnosis = failures.diagnose(deployment, self._following.sight.pods_of(key))

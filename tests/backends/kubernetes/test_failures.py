@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from proxy.errors import ProxyError, StartFailed, StartStalled
-from tests.backends.kubernetes.proxies import KEY, NAME, Proxies, Proxy, fetch, look, until
+from tests.backends.kubernetes.proxies import KEY, NAME, Proxies, Proxy, fetch, look, put, until
+from tests.cluster.faults import Hang, unavailable
 from tests.cluster.images import Image
-from tests.cluster.resources import CLAIMS, DEPLOYMENTS, PODS, QUOTAS, SERVICES
+from tests.cluster.registry import DeleteOptions
+from tests.cluster.resources import CLAIMS, DEPLOYMENTS, PODS, QUOTAS, SECRETS, SERVICES
 
 if TYPE_CHECKING:
     from tests.cluster import Cluster
@@ -149,6 +151,65 @@ async def test_a_volume_that_goes_is_the_reason_where_none_is_to_be_made(cluster
     assert (await request).code == "pvc-missing"
 
 
+async def test_a_secret_that_goes_during_a_start_is_made_again(cluster: Cluster, proxy: Proxy) -> None:
+    pulled = asyncio.Event()
+    cluster.images.set("tiny", Image(pull_until=pulled))
+    request = asyncio.create_task(proxy.eventually())
+    await cluster.until(lambda: bool(cluster.pods()))
+
+    cluster.registry.delete(SECRETS, "default", NAME)
+    pulled.set()
+
+    assert (await fetch(await request))[0] == 200
+    assert "container-config" in proxy.supervisor.troubles
+
+
+async def test_a_container_that_will_never_be_allowed_fails_with_its_reason(cluster: Cluster, proxies: Proxies) -> None:
+    never = "container has runAsNonRoot and image has non-numeric user (jovyan), cannot verify user is non-root"
+    cluster.images.set("rooted", Image(config_error=never))
+    proxy = await proxies.run(image="example.invalid/rooted:1")
+
+    error = await fail(proxy)
+
+    assert isinstance(error, StartFailed)
+    assert (error.code, never in str(error)) == ("container-config", True)
+
+
+@pytest.mark.parametrize("fault", [Hang(), unavailable()], ids=["silent", "503"])
+async def test_an_api_server_that_does_not_answer_is_told_in_seconds_and_the_start_goes_on(
+    cluster: Cluster, proxy: Proxy, fault: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.backends.kubernetes.api.ATTEMPT", 4.0)  # the silence of one call, and nothing else
+    await cluster.until(lambda: cluster.requests.count(verb="watch") >= 3)
+    away = cluster.server.faults.add(fault, verb="get|create", times=None)
+
+    error = await fail(proxy)
+
+    assert (error.status, error.code) == (503, "api-unavailable")
+    assert isinstance(error, StartStalled)
+    assert "127.0.0.1" not in str(error)
+    cluster.server.faults.remove(away)
+    assert (await fetch(await proxy.eventually()))[0] == 200
+    assert proxy.supervisor.troubles[-1] == ""
+
+
+async def test_what_does_not_end_is_told_long_before_it_is_given_up(
+    cluster: Cluster, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.backends.kubernetes.start._LONG_END", 0.0)
+    await proxy.ensure()
+    cluster.manager.hold()
+    cluster.registry.delete(DEPLOYMENTS, "default", NAME, DeleteOptions("Foreground"))
+    await until(lambda: not proxy.is_running())
+
+    error = await fail(proxy)
+    cluster.manager.release()
+
+    assert isinstance(error, StartStalled)
+    assert error.code == "still-terminating"
+    assert (await fetch(await proxy.eventually()))[0] == 200
+
+
 @pytest.mark.parametrize("image", ["crash", "missing"])
 async def test_what_never_became_ready_is_swept_up(cluster: Cluster, proxies: Proxies, image: str) -> None:
     async with proxies.running(image=f"example.invalid/{image}:1") as dies:
@@ -180,6 +241,21 @@ async def test_a_sweep_leaves_what_is_ready_or_being_started_or_was_scaled_to_ze
     proxies.clock.shift(700)
     await proxy.backend.sweeper.tick()
     assert look(cluster) is not None
+
+
+async def test_what_a_crash_left_without_a_replica_is_swept_up_when_nobody_wants_it(
+    cluster: Cluster, proxies: Proxies
+) -> None:
+    proxy = await proxies.run(reap_grace=timedelta(seconds=0.01))
+    put(cluster, proxy.config, replicas=0, resources="deployment secret")
+    await proxy.backend.sweeper.tick()
+    assert look(cluster) is not None
+
+    proxies.clock.shift(6 * 3600)
+    await until(lambda: proxy.backend.following.sight.deployment(KEY) is not None)
+    await proxy.backend.sweeper.tick()
+
+    assert look(cluster) is None
 
 
 async def test_a_start_objects_to_another_replicas_sweep(cluster: Cluster, proxies: Proxies) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxy.backends.kubernetes import manifests
+from proxy.backends.kubernetes.permissions import WORKSPACE_RULES
 from proxy.errors import ForeignObject, StartFailed
 from proxy.workspace import Key
 from tests.backends.kubernetes.proxies import (
@@ -59,13 +60,27 @@ async def test_a_volume_of_another_workspace_is_not_used(cluster: Cluster, proxy
     assert look(cluster) is None
 
 
-async def test_a_missing_namespace_is_the_reason(proxies: Proxies) -> None:
-    proxy = await proxies.run(namespace="nowhere")
+@pytest.mark.parametrize("namespace", ["nowhere", "{workspace_id}-nowhere"])
+@pytest.mark.parametrize("size", ["", "1Gi"])
+async def test_a_missing_namespace_is_the_reason(proxies: Proxies, namespace: str, size: str) -> None:
+    proxy = await proxies.run(namespace=namespace, workspace_pvc_size=size)
 
-    with pytest.raises(StartFailed, match="create_namespace") as failed:
-        await proxy.ensure(Key("demo", "nowhere"))
+    with pytest.raises(StartFailed, match=r"nowhere.*create_namespace") as failed:
+        await proxy.ensure(Key("demo", namespace.replace("{workspace_id}", "demo")))
 
     assert failed.value.code == "namespace-missing"
+
+
+async def test_a_missing_volume_is_named_by_a_proxy_that_may_not_see_namespaces(
+    cluster: Cluster, proxies: Proxies
+) -> None:
+    rules = {(verb, group, resource) for group, resource, verbs in WORKSPACE_RULES for verb in verbs}
+    proxy = await proxies.run(cluster.add_user("proxy", rules, ["default"]), workspace_pvc_size="")
+
+    with pytest.raises(StartFailed) as failed:
+        await proxy.ensure()
+
+    assert failed.value.code == "pvc-missing"
 
 
 POLICY = """
@@ -109,6 +124,19 @@ async def test_a_namespace_of_another_workspace_is_not_used(cluster: Cluster, ap
 
     with pytest.raises(ForeignObject):
         await apart.ensure(APART)
+
+    assert look(cluster, DEPLOYMENTS, APART) is None
+
+
+async def test_a_namespace_of_another_workspace_is_not_used_though_none_is_to_be_made(
+    cluster: Cluster, proxies: Proxies
+) -> None:
+    proxy = await proxies.run(namespace="ws-{workspace_id_short}")
+    other = Key("a1b2c3d4-other", APART.namespace)
+    cluster.registry.create(NAMESPACES, "", manifests.build_namespace(other, proxy.config))
+
+    with pytest.raises(ForeignObject):
+        await proxy.ensure(APART)
 
     assert look(cluster, DEPLOYMENTS, APART) is None
 
