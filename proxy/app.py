@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final, Self
 from proxy.activity import Activity, Wake
 from proxy.backends.local import LocalBackend
 from proxy.config import is_in_cluster
+from proxy.file_limit import fit_connections
 from proxy.gateway import Gateway
-from proxy.relay.downstream import ClientServer
+from proxy.relay.listener import EXCESS, Listener
+from proxy.relay.server import ClientServer, Limits
 from proxy.relay.upstream import Pool, find_half_open_peers
 from proxy.relay.websocket import CLOSE_PATIENCE, WebsocketRelay
 from proxy.supervisor import Supervisor
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG: Final = 1024
 _LAST_WORD: Final = 0.1  # seconds, at the end of the grace, for those who have waited for a start
 
 
@@ -74,12 +75,13 @@ class App:
                 wake=Wake(self.config.wake, activity),
             )
             await stack.enter_async_context(_background(self.supervisor.run_reaper(), "reaper"))
-            server = ClientServer(self.gateway.handle)
+            limits = _client_limits(self.config)
+            server = ClientServer(self.gateway.handle, limits=limits, shed=self.gateway.shed)
             stack.push_async_callback(self._end_connections, server)
-            self._listener = await asyncio.get_running_loop().create_server(
-                server, sock=_bind(*self.config.address), backlog=_BACKLOG
-            )
-            stack.callback(self._listener.close)
+            sock = _bind(*self.config.address, self.config.client_stall_timeout.total_seconds())
+            self._listener = Listener(sock, server, limits.max_connections and limits.max_connections + EXCESS)
+            stack.push_async_callback(self._listener.close)
+            self._listener.start()
             if self.config.insecure_no_auth:
                 logger.warning("authentication is off: everyone who reaches %s may use every workspace", self.url)
             self._stack = stack.pop_all()
@@ -91,7 +93,7 @@ class App:
     @property
     def url(self) -> str:
         """Where it listens."""
-        host, port = self._listener.sockets[0].getsockname()[:2]
+        host, port = self._listener.address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def _end_connections(self, server: ClientServer) -> None:
@@ -183,13 +185,28 @@ async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterat
             await task
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _client_limits(config: Config) -> Limits:
+    """Return what clients may take.
+
+    Raises:
+        ConfigError: there are not as many file descriptors as the settings ask for.
+    """
+    idle = config.body_idle_timeout
+    return Limits(
+        header_timeout=config.header_timeout.total_seconds(),
+        body_idle_timeout=idle.total_seconds() if idle else None,
+        max_header_bytes=config.max_header_bytes,
+        max_connections=fit_connections(config.max_connections),
+    )
+
+
+def _bind(host: str, port: int, stall_timeout: float) -> socket.socket:
     """Return a bound socket, not yet listening, whose connections find half-open peers."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        find_half_open_peers(sock)
+        find_half_open_peers(sock, stall_timeout)
         sock.bind(("127.0.0.1" if host == "localhost" else host, port))
         sock.setblocking(False)
     except OSError:

@@ -39,9 +39,10 @@ from proxy.settings_types import (
 
 ENV_PREFIX: Final = "NOTEBOOK_PROXY_"
 _SHOWN_LENGTH: Final = 100
-_NONE_IS_OFF: Final = frozenset({"upstream_timeout"})
+_NONE_IS_OFF: Final = frozenset({"upstream_timeout", "body_idle_timeout"})
 
 _PROXY, _LIFE, _LOCAL, _KUBERNETES = "proxy", "life of a notebook server", "local backend", "Kubernetes backend"
+_CLIENTS: Final = "limits on clients"
 
 
 def _setting(default: Any, group: str, description: str, *, is_private: bool = False) -> Any:
@@ -80,6 +81,32 @@ class Config(BaseSettings):
         timedelta(seconds=10), _PROXY, "how long requests in flight may take to finish after SIGTERM"
     )
     log_level: LogLevel = _setting("info", _PROXY, "the least that is logged")
+
+    max_connections: Count = _setting(
+        0,
+        _CLIENTS,
+        "how many clients' connections may be open; more are answered 503. `0` is as many as there are file "
+        "descriptors for (two each), at most 10000",
+    )
+    max_header_bytes: Count = _setting(
+        32_768, _CLIENTS, "how large a request line and headers may be together; more is answered 431"
+    )
+    header_timeout: Duration = _setting(
+        timedelta(seconds=15),
+        _CLIENTS,
+        "how long a client may take to send a request line and headers, and to begin after it has connected",
+    )
+    body_idle_timeout: OptionalDuration = _setting(
+        timedelta(minutes=1),
+        _CLIENTS,
+        "how long nothing may come of a request's body while it is waited for, or `off`; a body that goes on may take "
+        "for ever",
+    )
+    client_stall_timeout: Duration = _setting(
+        timedelta(minutes=2),
+        _CLIENTS,
+        "how long a client may take nothing of what is sent to it before it counts as gone",
+    )
 
     namespace: Text = _setting(
         "default",

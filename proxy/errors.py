@@ -42,6 +42,34 @@ class BadRequest(ProxyError):
         self.code = code
 
 
+class RequestTimeout(ProxyError):
+    """The client stopped in the middle of its request."""
+
+    status = 408
+    code = "request-timeout"
+    title = "The request did not come whole in time"
+
+
+class HeadersTooLarge(ProxyError):
+    """The request line and headers are larger than `max_header_bytes`."""
+
+    status = 431
+    code = "headers-too-large"
+    title = "The request's headers are too large"
+
+
+class TooManyConnections(ProxyError):
+    """As many clients are connected as the proxy has room for; nothing was started or sent."""
+
+    status = 503
+    code = "too-many-connections"
+    title = "The proxy has no room for another connection"
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__("As many clients are connected as max_connections allows; try again in a moment.")
+
+
 class InvalidKey(ProxyError):
     """The workspace id cannot name a workspace."""
 

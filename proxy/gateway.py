@@ -18,7 +18,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from proxy import auth, pages
 from proxy.activity import Activity, Sender, Wake, is_speculative, sender_of
 from proxy.clock import Clock, SystemClock
-from proxy.errors import BadRequest, NotFound, NotRunning, ProxyError, UpstreamLost, UpstreamRefused
+from proxy.errors import BadRequest, NotFound, NotRunning, ProxyError, TooManyConnections, UpstreamLost, UpstreamRefused
 from proxy.naming import namespace_of
 from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read
 from proxy.relay.headers import forwarded_lines
@@ -105,6 +105,12 @@ class Gateway:
             return RELAYED_CLOSE if self._is_draining else response
         if self._is_draining or not is_read(request):
             response.force_close()
+        return response
+
+    async def shed(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer the one request of a connection for which there is no room."""
+        response = _answer_error(request, TooManyConnections())
+        response.force_close()
         return response
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:

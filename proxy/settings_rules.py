@@ -27,6 +27,9 @@ _QUANTITY: Final = (
 )
 _MAX_ID: Final = 2**31 - 1  # what Kubernetes takes for a user or group
 _MIN_SECRET_LENGTH: Final = 16
+_HEADER_BYTES: Final = (4096, 1_048_576)  # what every server takes, and what none needs
+_MAX_CONNECTIONS: Final = 1_000_000
+_LONGEST_STALL: Final = timedelta(days=1)
 _SEGMENT: Final = r"(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._-]|\{workspace_id(?:_short)?\})+"
 _SUBDOMAIN: Final = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
 _FORMS: Final = {
@@ -66,9 +69,20 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         form, allowed = _FORMS.get(name, (None, ""))
         if form is not None and not form.fullmatch(value):
             yield name, allowed
+    yield from _client_problems(values)
     yield from _address_problems(values["listen"], is_open=values["insecure_no_auth"])
     yield from _kubernetes_problems(values)
     yield from _process_problems(values["notebook_command"], values["local_root"], values["extra_env_vars"])
+
+
+def _client_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    least, most = _HEADER_BYTES
+    if not least <= values["max_header_bytes"] <= most:
+        yield "max_header_bytes", f"a whole number from {least} to {most}"
+    if not 0 <= values["max_connections"] <= _MAX_CONNECTIONS:
+        yield "max_connections", f"a whole number up to {_MAX_CONNECTIONS}; 0 is as many as fit"
+    if values["client_stall_timeout"] > _LONGEST_STALL:
+        yield "client_stall_timeout", f"a duration above zero, at most {format_value(_LONGEST_STALL)}"
 
 
 def _kubernetes_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,13 @@ from proxy.config import Config, load, settings_table, unknown_variables
 from proxy.errors import ConfigError
 from proxy.settings_types import format_value
 
+CAN_BE_OFF = ("upstream_timeout", "body_idle_timeout")
 DEFAULTS: dict[str, object] = {
+    "header_timeout": timedelta(seconds=15),
+    "body_idle_timeout": timedelta(minutes=1),
+    "client_stall_timeout": timedelta(minutes=2),
+    "max_header_bytes": 32_768,
+    "max_connections": 0,
     "image": "quay.io/jupyter/minimal-notebook:latest",
     "image_pull_policy": "IfNotPresent",
     "cpu_request": "500m",
@@ -90,7 +96,7 @@ def test_blank_text_means_the_default(name: str, blank: str) -> None:
     assert make(name, blank).with_defaults() == Config()
 
 
-@pytest.mark.parametrize("name", [name for name in Config.model_fields if name != "upstream_timeout"])
+@pytest.mark.parametrize("name", [name for name in Config.model_fields if name not in CAN_BE_OFF])
 def test_none_means_the_default_where_it_is_no_value(name: str) -> None:
     assert make(name, None).with_defaults() == Config()
 
@@ -335,6 +341,13 @@ def test_bytes_that_are_no_text_are_refused_in_one_printable_line(monkeypatch: p
         ("reaper", "maybe", "on or off"),
         ("upstream_timeout", "never", "a number of seconds, or off"),
         ("upstream_timeout", "-1", "a duration above zero"),
+        ("header_timeout", "off", "a duration such as"),
+        ("body_idle_timeout", "never", "a number of seconds, or off"),
+        ("client_stall_timeout", "25h", "at most 1d"),
+        ("max_header_bytes", "4095", "a whole number from 4096 to 1048576"),
+        ("max_header_bytes", "2097152", "a whole number from 4096 to 1048576"),
+        ("max_connections", "-1", "a whole number"),
+        ("max_connections", "1000001", "a whole number up to 1000000"),
         ("idle_ttl", "off", "a duration such as"),
         ("idle_ttl", "100000d", "at most 3650d"),
         ("idle_ttl", "9" * 5_000, "a duration such as"),

@@ -26,7 +26,7 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_RELOAD_CODES: Final = frozenset({"not-ready", "shutting-down", "upstream-gone"})
+_RELOAD_CODES: Final = frozenset({"not-ready", "shutting-down", "too-many-connections", "upstream-gone"})
 
 
 def _template(name: str) -> Template:

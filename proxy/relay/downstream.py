@@ -1,30 +1,22 @@
-"""The client's side: aiohttp's server, and the semi-public parts of it that the relay stands on.
+"""The client's side: what the relay and the gateway ask of aiohttp's server beyond its documentation.
 
-Everything that reaches into aiohttp beyond its documentation is here (or named here): a response that is already on
-its way (`Relayed`), the raw bytes after an upgrade (`take_over`), and how a malformed
-request is told apart. The dependency's range is pinned for their sake.
+A response that is already on its way (`Relayed`), the raw bytes after an upgrade (`take_over`), an end that cannot be
+taken for the end of a body (`cut_off`). What else reaches into aiohttp is in `server`. The dependency's range is
+pinned for their sake.
 """
 
 from __future__ import annotations
 
-import logging
 import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from aiohttp import HttpVersion11, web
-from aiohttp.web_protocol import RequestHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from aiohttp.abc import AbstractStreamWriter
 
-logger = logging.getLogger(__name__)
-
-KEEP_ALIVE: Final = 75.0  # seconds an idle client connection is kept
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s
-_BAD_REQUEST: Final = 400
 
 
 class Relayed(web.StreamResponse):
@@ -72,6 +64,15 @@ def cut_off(request: web.BaseRequest) -> None:
     transport.abort()
 
 
+class BodyStalled(web.RequestPayloadError):
+    """A request's body stopped coming; raised to whoever reads it."""
+
+
+def expect_body(request: web.BaseRequest) -> None:
+    """Count the time that a body may stand still from now on: its client has just been told to send it."""
+    cast("Any", request.protocol).expect_body()
+
+
 def can_be_followed(request: web.BaseRequest) -> bool:
     """Tell whether the client's connection can carry another request behind this one.
 
@@ -86,87 +87,3 @@ def can_be_followed(request: web.BaseRequest) -> bool:
 def is_read(request: web.BaseRequest) -> bool:
     """Tell whether a request that was not relayed has been read to its end, so that another may follow it."""
     return not request.body_exists and request.method != "CONNECT" and can_be_followed(request)
-
-
-class _ClientConnection(RequestHandler):
-    """aiohttp's connection, which fails the body that is being read when its framing turns out malformed.
-
-    aiohttp queues the parser's error as the next request, and leaves whoever reads the body waiting.
-    """
-
-    __slots__ = ("_last_content",)
-
-    def __init__(self, *args: Any, **kw: Any) -> None:
-        super().__init__(*args, **kw)
-        self._last_content: Any = None  # of the newest request; its handler may not have begun when its body turns bad
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it waits for a request, of which nothing has been understood yet."""
-        return self._waiter is not None and not self._messages
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if not self._messages:
-            return
-        message, content = self._messages[-1]
-        error = getattr(message, "exc", None)
-        if error is None:
-            self._last_content = content
-            return
-        current = None if self._current_request is None else self._current_request.content
-        for unread in (current, self._last_content):
-            if unread is not None and not unread.is_eof() and unread.exception() is None:
-                unread.set_exception(web.RequestPayloadError(str(getattr(error, "message", error))))
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log a defect; a body that its client broke off is none, though aiohttp meets it while it reads the rest."""
-        if isinstance(kw.get("exc_info"), web.RequestPayloadError):
-            logger.debug("a request's body was malformed")
-        else:
-            super().log_exception(*args, **kw)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what is not HTTP. It is the client's fault, so it is no error of ours in the log."""
-        if status != _BAD_REQUEST:
-            return super().handle_error(request, status, exc, message)
-        logger.debug("refused what is not HTTP: peer=%s", request.remote)
-        response = web.Response(
-            status=status,
-            body=b'{"type": "about:blank", "title": "This is not a valid HTTP request", "status": 400, '
-            b'"code": "bad-request"}\n',
-            headers={"Content-Type": "application/problem+json", "Server": "notebook-proxy"},
-        )
-        response.force_close()
-        return response
-
-
-class ClientServer(web.Server):
-    """The factory of client connections, for `loop.create_server`.
-
-    A handler is cancelled when its client goes away; bodies come as they were sent, never inflated.
-    """
-
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        super().__init__(handler, handler_cancellation=True)
-        self._settings: dict[str, Any] = {
-            "access_log": None,
-            "auto_decompress": False,
-            "keepalive_timeout": KEEP_ALIVE,
-        }
-
-    def close_idle(self) -> None:
-        """Close the connections that carry no request."""
-        for connection in self.connections:
-            if isinstance(connection, _ClientConnection) and connection.is_idle:
-                connection.force_close()
-
-    def __call__(self) -> RequestHandler:
-        """Return the protocol of one new connection."""
-        return _ClientConnection(self, loop=self._loop, **self._settings)

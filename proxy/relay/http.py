@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import HttpVersion11, web
 
-from proxy.errors import BadRequest, ProxyError, UpstreamClosed, UpstreamGone, UpstreamLost
-from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, can_be_followed, cut_off
+from proxy.errors import BadRequest, ProxyError, RequestTimeout, UpstreamClosed, UpstreamGone, UpstreamLost
+from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, BodyStalled, can_be_followed, cut_off, expect_body
 from proxy.relay.headers import request_lines, response_lines, values_of
 from proxy.relay.response import SWITCHING_PROTOCOLS, ResponseHead, ResponseReader
 
@@ -175,6 +175,8 @@ class Exchange:
         """Pass a 1xx on (RFC 9110 section 15.2): 100 only to who waits for it, none to HTTP/1.0."""
         is_wanted = self.expects_continue if head.status == _CONTINUE else True
         if is_wanted and self._request.version >= HttpVersion11:
+            if head.status == _CONTINUE:
+                expect_body(self._request)
             self._out += (b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), response_lines(head.headers), b"\r\n")
 
     def on_head(self, head: ResponseHead) -> None:
@@ -238,6 +240,7 @@ async def relay_http(order: Order, pool: Pool) -> web.StreamResponse:
         BadResponse: what came is not a response.
         UpstreamTimeout: no head came in time.
         BadRequest: the client's body is malformed.
+        RequestTimeout: the client's body stopped coming.
     """
     request = order.request
     # What has come already is sent along at once; a longer body is carried piece by piece.
@@ -302,6 +305,9 @@ async def _upload(order: Order, exchange: Exchange, connection: Connection, *, i
             connection.write(b"%x\r\n%b\r\n" % (len(data), data) if is_chunked else data)
             exchange.restart_clock()
             await exchange.has_room()
+    except BodyStalled as error:
+        exchange.fail(RequestTimeout(f"The request's body did not come whole: {error}"))
+        return
     except web.RequestPayloadError as error:
         exchange.fail(BadRequest("bad-body", f"The request's body is malformed: {error}"))
         return

@@ -25,12 +25,15 @@ IDLE_TIMEOUT: Final = 30.0  # seconds a connection is kept without a request
 MAX_IDLE: Final = 256  # kept per notebook server
 _TICK: Final = 1.0
 _REST_PIECE, _REST_PIECES = 65_536, 16  # bytes at once, and how often at most
+_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 # What says something about the other side; anything else (EMFILE, EADDRNOTAVAIL) is about this one.
 _NOT_THERE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT}
 )
-# Half-open peers are found by TCP itself: after 60 s of silence, four probes 15 s apart; data that is not taken
-# gives up after 120 s, also where the peer lives but has stopped reading (tcp(7), TCP_USER_TIMEOUT).
+STALL_TIMEOUT: Final = 120.0  # seconds that a notebook server may take nothing of what is sent to it
+# Half-open peers are found by TCP itself: after 60 s of silence, four probes 15 s apart. Data that is not taken gives
+# up after a stall timeout, also where the peer lives but has stopped reading (tcp(7), TCP_USER_TIMEOUT): TCP does not
+# tell the two apart, and either way memory is held for nothing.
 _TCP_OPTIONS: Final = tuple(
     (level, getattr(socket, name), value)
     for level, name, value in (
@@ -38,16 +41,22 @@ _TCP_OPTIONS: Final = tuple(
         (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
         (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 15),
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", 4),
-        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 120_000),
     )
     if hasattr(socket, name)
 )
 
 
-def find_half_open_peers(sock: socket.socket) -> None:
-    """Let TCP find a peer that vanished. Set on a listening socket, every accepted connection has it."""
+def find_half_open_peers(sock: socket.socket, stall_timeout: float = STALL_TIMEOUT) -> None:
+    """Let TCP find a peer that vanished, or does not read. Set on a listening socket, every connection of it has it.
+
+    Args:
+        sock: of TCP.
+        stall_timeout: seconds that data may wait for its peer to take it.
+    """
     for option in _TCP_OPTIONS:
         sock.setsockopt(*option)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_timeout * 1000))
 
 
 class Taker(Protocol):
@@ -222,15 +231,26 @@ class Pool:
                 if connection.is_open:
                     connection.is_reused = True
                     return connection
-        host, port = handle.address
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                _, made = await self._loop.create_connection(lambda: Connection(handle, self._forget), host, port)
+            try:
+                return await self._connect(handle)
+            except OSError as error:
+                if error.errno not in _NO_DESCRIPTOR or not self._idle:
+                    raise
+            for kept_for in list(self._idle):  # what is kept for later makes room for what is wanted now
+                self.forget(kept_for)
+            await asyncio.sleep(0)  # a transport is closed in the loop's next turn
+            return await self._connect(handle)
         except OSError as error:
             reason = _reason(error)
             if error.errno in _NOT_THERE:
                 raise UpstreamRefused(f"The notebook server takes no connection ({reason}).") from error
             raise UpstreamUnreachable(f"The proxy cannot connect to the notebook server ({reason}).") from error
+
+    async def _connect(self, handle: Handle) -> Connection:
+        host, port = handle.address
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            _, made = await self._loop.create_connection(lambda: Connection(handle, self._forget), host, port)
         return made
 
     def release(self, connection: Connection) -> None:

@@ -15,7 +15,7 @@ from aiohttp.test_utils import BaseTestServer, TestClient
 from proxy.activity import Activity, Wake
 from proxy.config import Config
 from proxy.gateway import Gateway
-from proxy.relay.downstream import ClientServer
+from proxy.relay.server import ClientServer, Limits
 from proxy.relay.upstream import Pool
 from proxy.relay.websocket import WebsocketRelay
 from proxy.supervisor import Supervisor
@@ -167,6 +167,7 @@ class Launch(Protocol):
         receive_buffer: int | None = None,
         activity: Literal["traffic", "interactive"] = "traffic",
         wake: Literal["any", "intent"] = "any",
+        limits: Limits | None = None,
     ) -> Proxy: ...
 
 
@@ -184,6 +185,7 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
         receive_buffer: int | None = None,
         activity: Literal["traffic", "interactive"] = "traffic",
         wake: Literal["any", "intent"] = "any",
+        limits: Limits | None = None,
     ) -> Proxy:
         origin = Origin(script, receive_buffer=receive_buffer)
         await origin.listen()
@@ -201,7 +203,7 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
             wake=Wake(wake, judge),
             clock=clock,
         )
-        server = _ProxyServer(ClientServer(gateway.handle))
+        server = _ProxyServer(ClientServer(gateway.handle, limits=limits, shed=gateway.shed))
         http: TestClient[Any, None] = await aiohttp_client(server, headers={"Host": "localhost"}, auto_decompress=False)
         running.append(Proxy(origin, backend, clock, supervisor, pool, websockets, gateway, server, http))
         return running[-1]

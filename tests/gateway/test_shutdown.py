@@ -354,7 +354,7 @@ async def test_running_workspaces_are_left_to_the_backend() -> None:
 async def test_half_open_clients_are_found() -> None:
     wanted = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
     async with serving() as service:
-        (listening,) = service.app._listener.sockets  # what it accepts inherits its options
+        listening = service.app._listener._sock  # what it accepts inherits its options
 
         options = {name: listening.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in wanted}
 

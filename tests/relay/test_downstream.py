@@ -5,60 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aiohttp import web
 
-from proxy.relay.downstream import (
-    KEEP_ALIVE,
-    RELAYED_CLOSE,
-    RELAYED_KEEP,
-    ClientServer,
-    cut_off,
-    take_over,
-)
-from tests.relay.origin import PLAIN, Wire, ask, ask_upgrade, chunk, connect, until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class Service:
-    """A server on a real socket, and the clients of one test."""
-
-    def __init__(self, server: ClientServer, port: int) -> None:
-        self.server = server
-        self.port = port
-        self.wires: list[Wire] = []
-
-    async def sent(self, *pieces: bytes) -> Wire:
-        self.wires.append(await connect(self.port))
-        self.wires[-1].send(*pieces)
-        return self.wires[-1]
-
-
-@asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[Service]:
-    server = ClientServer(handler)
-    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
-    service = Service(server, listener.sockets[0].getsockname()[1])
-    try:
-        yield service
-    finally:
-        listener.close()
-        for wire in service.wires:
-            await wire.closed()
-        await server.shutdown(1)
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
-
-
-def write(request: web.BaseRequest, data: bytes) -> None:
-    assert request.transport is not None
-    request.transport.write(data)
+from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, cut_off, take_over
+from proxy.relay.server import KEEP_ALIVE
+from tests.relay.origin import PLAIN, ask, ask_upgrade, chunk, until
+from tests.relay.service import serving, write
 
 
 async def test_handler_owns_the_response_that_it_has_written() -> None:
