@@ -304,6 +304,8 @@ def test_notebooks_accept_the_proxy_alone() -> None:
         ("172.20.0.1", False),
         ("192.168.1.1", False),
         ("100.100.100.200", False),
+        ("168.63.129.16", False),
+        ("192.0.0.192", False),
         ("127.0.0.1", False),
         ("192.0.2.1", False),
         ("2001:db8::1", False),
@@ -377,6 +379,17 @@ def test_every_ingress_leads_to_the_service() -> None:
 def instructions(path: Path) -> list[tuple[str, str]]:
     text = re.sub(r"^#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE).replace("\\\n", " ")
     return [(line.split()[0], line.partition(" ")[2].strip()) for line in text.splitlines() if line.strip()]
+
+
+def test_a_proxy_that_hangs_is_noticed_and_one_that_waits_for_the_api_server_is_not_restarted() -> None:
+    [deployment] = of_kind(objects_of(BASE), "Deployment")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    liveness, readiness = container["livenessProbe"], container["readinessProbe"]
+
+    # A kernel accepts connections for a process that hangs: only an answer tells. The index asks no API server.
+    assert liveness["httpGet"] == readiness["httpGet"] == {"path": "/", "port": "http"}
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 60
+    assert liveness["timeoutSeconds"] >= 10
 
 
 def test_the_image_is_built_in_two_stages_and_does_not_run_as_root() -> None:
