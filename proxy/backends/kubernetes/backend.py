@@ -17,7 +17,7 @@ from proxy.backends.kubernetes.api import Api, ApiFailure
 from proxy.backends.kubernetes.calls import refused
 from proxy.backends.kubernetes.fence import Fence, Mark
 from proxy.backends.kubernetes.following import LOOK_AGAIN, Following
-from proxy.backends.kubernetes.keys import load_keys
+from proxy.backends.kubernetes.keys import load_keys, namespace_of_secret
 from proxy.backends.kubernetes.objects import Objects
 from proxy.backends.kubernetes.start import Start
 from proxy.backends.kubernetes.sweeper import Sweeper
@@ -65,9 +65,10 @@ class KubernetesBackend:
         """Follow the cluster, and report what runs already; returns when that is known, or after `FIRST_SYNC`.
 
         Raises:
-            ConfigError: there is no usable credential.
+            ConfigError: there is no usable credential, or no place for the notebooks' secret.
         """
         config, clock = self._config, self._clock
+        namespace_of_secret(config)
         self._api = await Api.connect(config.kubeconfig or None, config.kube_context or None, clock=clock)
         self._fence = Fence(self._api, self._replica, clock, config.reap_grace)
         self.following = Following(self._api, config, clock, self._fence, self._observer)

@@ -17,9 +17,9 @@ from proxy.backends.kubernetes.fence import annotations_of
 from proxy.backends.kubernetes.manifests import NOTEBOOK_SECRET_NAME as NAME
 from proxy.backends.kubernetes.manifests import TOKEN_FIELD as FIELD
 from proxy.backends.kubernetes.manifests import build_notebook_secret
-from proxy.backends.kubernetes.ownership import KEY_ID, TOKEN_NONCE
+from proxy.backends.kubernetes.ownership import KEY_ID, MANAGED_BY, MANAGER, TOKEN_NONCE
 from proxy.backends.kubernetes.tokens import derive_token, key_id
-from proxy.errors import StartFailed
+from proxy.errors import ConfigError, StartFailed
 from proxy.naming import is_template
 
 if TYPE_CHECKING:
@@ -72,18 +72,30 @@ async def load_keys(api: Api, config: Config) -> Keys:
 
     Raises:
         ApiFailure: the Secret can be neither read nor made.
-        StartFailed: the Secret has no usable value, or there is no telling where it is.
+        StartFailed: the Secret has no usable value.
+        ConfigError: there is no telling where it is.
     """
-    given = config.notebook_secret.get_secret_value()
-    if given:
-        return Keys(given)
-    namespace = config.proxy_namespace or own_namespace() or config.namespace
-    if is_template(namespace):
-        raise StartFailed("no-notebook-secret", "Outside a cluster, set notebook_secret or proxy_namespace.")
-    value = _value_of(await _read_or_make(api, namespace))
+    namespace = namespace_of_secret(config)
+    if namespace is None:
+        return Keys(config.notebook_secret.get_secret_value())
+    value = _value_of(await _read_or_make(api, namespace, config))
     if not value:
         raise StartFailed("bad-secret", f"Secret {namespace}/{NAME} has no {FIELD!r} in base64; delete it, or set it.")
     return Keys(value)
+
+
+def namespace_of_secret(config: Config) -> str | None:
+    """Return where the secret is that the replicas share; None where the settings have it.
+
+    Raises:
+        ConfigError: there is no telling.
+    """
+    if config.notebook_secret.get_secret_value():
+        return None
+    namespace = config.proxy_namespace or own_namespace() or config.namespace
+    if is_template(namespace):
+        raise ConfigError("Outside a cluster, with a namespace per workspace, set notebook_secret or proxy_namespace.")
+    return namespace
 
 
 def _value_of(secret: Object) -> str | None:
@@ -101,7 +113,7 @@ def own_namespace() -> str:
         return ""
 
 
-async def _read_or_make(api: Api, namespace: str) -> Object:
+async def _read_or_make(api: Api, namespace: str, config: Config) -> Object:
     path = path_to("v1", "secrets", namespace, NAME)
     try:
         return await api.get(path)
@@ -109,9 +121,21 @@ async def _read_or_make(api: Api, namespace: str) -> Object:
         if not error.is_not_found:
             raise
     body = build_notebook_secret(namespace, secrets.token_urlsafe(32))
+    if namespace == config.namespace and config.create_namespace:
+        await _make_namespace(api, namespace)
     try:
         return await api.create(path_to("v1", "secrets", namespace), body)
     except ApiError as error:
         if not error.is_already_exists:
             raise
     return await api.get(path)
+
+
+async def _make_namespace(api: Api, name: str) -> None:
+    """Make the namespace of all workspaces, outside a cluster, where the secret is needed before the first of them."""
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {MANAGED_BY: MANAGER}}}
+    try:
+        await api.create(path_to("v1", "namespaces"), body)
+    except ApiError as error:
+        if not error.is_already_exists:
+            raise

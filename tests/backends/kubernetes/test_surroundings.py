@@ -8,7 +8,7 @@ import pytest
 
 from proxy.backends.kubernetes import manifests
 from proxy.backends.kubernetes.permissions import WORKSPACE_RULES
-from proxy.errors import ForeignObject, StartFailed
+from proxy.errors import ConfigError, ForeignObject, StartFailed
 from proxy.workspace import Key
 from tests.backends.kubernetes.proxies import (
     KEY,
@@ -81,6 +81,24 @@ async def test_a_missing_volume_is_named_by_a_proxy_that_may_not_see_namespaces(
         await proxy.ensure()
 
     assert failed.value.code == "pvc-missing"
+
+
+async def test_a_missing_namespace_of_all_is_made_for_the_secret_that_comes_first(
+    cluster: Cluster, proxies: Proxies
+) -> None:
+    proxy = await proxies.run(namespace="nowhere", create_namespace=True, notebook_secret="")
+    key = Key("demo", "nowhere")
+
+    assert (await fetch(await proxy.ensure(key)))[0] == 200
+
+    made = cluster.store.get(NAMESPACES, "", "nowhere")
+    assert made is not None
+    assert made["metadata"]["labels"]["managed-by"] == "notebook-proxy"
+
+
+async def test_a_proxy_that_cannot_tell_where_its_secret_is_does_not_start(proxies: Proxies) -> None:
+    with pytest.raises(ConfigError, match="proxy_namespace"):
+        await proxies.run(namespace="ws-{workspace_id}", notebook_secret="")
 
 
 POLICY = """
