@@ -193,6 +193,19 @@ async def test_an_api_server_that_does_not_answer_is_told_in_seconds_and_the_sta
     assert proxy.supervisor.troubles[-1] == ""
 
 
+async def test_events_that_do_not_come_hold_no_start_up(cluster: Cluster, proxy: Proxy) -> None:
+    pulled = asyncio.Event()
+    cluster.images.set("tiny", Image(pull_until=pulled))
+    silence = cluster.server.faults.add(Hang(), verb="list", resource="events", times=None)
+    request = asyncio.create_task(proxy.ensure())
+    await asyncio.wait_for(silence.struck.wait(), 10)
+
+    pulled.set()
+
+    async with asyncio.timeout(8):  # a call that is repeated until its deadline would take 30
+        assert (await fetch(await request))[0] == 200
+
+
 async def test_what_does_not_end_is_told_long_before_it_is_given_up(
     cluster: Cluster, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
