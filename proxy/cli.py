@@ -104,7 +104,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
             groups[title] = parser.add_argument_group(title)
         metavar = _metavar(Config.model_fields[name]) if name in Config.model_fields else "FILE"
         flag = f"--{name.replace('_', '-')}"
-        groups[title].add_argument(flag, dest=name, metavar=metavar, help=text.replace("%", "%%"))
+        alone = "on" if metavar == "on|off" else None  # what a switch means without a value
+        groups[title].add_argument(
+            flag, dest=name, metavar=metavar, help=text.replace("%", "%%"), nargs="?" if alone else None, const=alone
+        )
 
 
 def _metavar(info: FieldInfo) -> str:

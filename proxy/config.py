@@ -12,11 +12,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy import settings_page, settings_sources
 from proxy.errors import ConfigError
+from proxy.settings_kubernetes import KubernetesSettings
+from proxy.settings_page import CLIENTS, LIFE, LOCAL, PROXY
 from proxy.settings_rules import problems
 from proxy.settings_sources import gather, suggestion
 from proxy.settings_types import (
@@ -26,31 +28,21 @@ from proxy.settings_types import (
     LogLevel,
     Networks,
     OptionalDuration,
-    Quantity,
     Rules,
-    Secret,
     StringMap,
     Switch,
     Text,
-    Tree,
     format_value,
     parse_listen,
+    setting,
 )
 
 ENV_PREFIX: Final = "NOTEBOOK_PROXY_"
 _SHOWN_LENGTH: Final = 100
-_NONE_IS_OFF: Final = frozenset({"upstream_timeout", "body_idle_timeout"})
-
-_PROXY, _LIFE, _LOCAL, _KUBERNETES = "proxy", "life of a notebook server", "local backend", "Kubernetes backend"
-_CLIENTS: Final = "limits on clients"
+_NONE_IS_OFF: Final = frozenset({"upstream_timeout", "body_idle_timeout", "max_age"})
 
 
-def _setting(default: Any, group: str, description: str, *, is_private: bool = False) -> Any:
-    """Declare a setting. The value of a private one is shown nowhere: not in `repr`, not in a complaint."""
-    return Field(default=default, description=description, json_schema_extra={"group": group}, repr=not is_private)
-
-
-class Config(BaseSettings):
+class Config(KubernetesSettings):
     """All settings. Immutable; takes values by keyword and reads nothing by itself (`load` does).
 
     Blank text means "the default", as does None where None is not a value. Values are converted where their text has
@@ -59,183 +51,142 @@ class Config(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX, hide_input_in_errors=True)
 
-    listen: Text = _setting("127.0.0.1:8000", _PROXY, "address and port to serve on; port 0 takes a free one")
-    backend: Literal["auto", "local", "kubernetes"] = _setting(
-        "auto", _PROXY, "what runs notebook servers; `auto` is `kubernetes` inside a cluster and `local` elsewhere"
+    listen: Text = setting("127.0.0.1:8000", PROXY, "address and port to serve on; port 0 takes a free one")
+    backend: Literal["auto", "local", "kubernetes"] = setting(
+        "auto", PROXY, "what runs notebook servers; `auto` is `kubernetes` inside a cluster and `local` elsewhere"
     )
-    trusted_proxies: Annotated[Networks, NoDecode] = _setting(
-        (), _PROXY, "networks whose `X-Forwarded-*` headers are believed, separated by commas"
+    trusted_proxies: Annotated[Networks, NoDecode] = setting(
+        (), PROXY, "networks whose `X-Forwarded-*` headers are believed, separated by commas"
     )
-    insecure_no_auth: Switch = _setting(
+    insecure_no_auth: Switch = setting(
         default=False,
-        group=_PROXY,
+        group=PROXY,
         description="allow any `listen` address and any `Host` without authentication: everyone who reaches the "
         "address may use every workspace",
     )
-    upstream_timeout: OptionalDuration = _setting(
+    upstream_timeout: OptionalDuration = setting(
         timedelta(minutes=10),
-        _PROXY,
+        PROXY,
         "how long a notebook server may take until it sends response headers, or `off`; a body may take for ever",
     )
-    shutdown_grace: Duration = _setting(
-        timedelta(seconds=10), _PROXY, "how long requests in flight may take to finish after SIGTERM"
+    shutdown_grace: Duration = setting(
+        timedelta(seconds=10), PROXY, "how long requests in flight may take to finish after SIGTERM"
     )
-    log_level: LogLevel = _setting("info", _PROXY, "the least that is logged")
+    log_level: LogLevel = setting("info", PROXY, "the least that is logged")
 
-    max_connections: Count = _setting(
+    max_connections: Count = setting(
         0,
-        _CLIENTS,
+        CLIENTS,
         "how many clients' connections may be open; more are answered 503. `0` is as many as there are file "
         "descriptors for (two each), at most 10000",
     )
-    max_header_bytes: Count = _setting(
-        32_768, _CLIENTS, "how large a request line and headers may be together; more is answered 431"
+    max_header_bytes: Count = setting(
+        32_768, CLIENTS, "how large a request line and headers may be together; more is answered 431"
     )
-    header_timeout: Duration = _setting(
+    header_timeout: Duration = setting(
         timedelta(seconds=15),
-        _CLIENTS,
+        CLIENTS,
         "how long a client may take to send a request line and headers, and to begin after it has connected",
     )
-    body_idle_timeout: OptionalDuration = _setting(
+    body_idle_timeout: OptionalDuration = setting(
         timedelta(minutes=1),
-        _CLIENTS,
+        CLIENTS,
         "how long nothing may come of a request's body while it is waited for, or `off`; a body that goes on may take "
         "for ever",
     )
-    client_stall_timeout: Duration = _setting(
+    client_stall_timeout: Duration = setting(
         timedelta(minutes=2),
-        _CLIENTS,
+        CLIENTS,
         "how long a client may take nothing of what is sent to it before it counts as gone",
     )
 
-    namespace: Text = _setting(
+    namespace: Text = setting(
         "default",
-        _LIFE,
+        LIFE,
         "namespace of every workspace, or a template with `{workspace_id}` or `{workspace_id_short}`, such as "
         "`agent-ws-{workspace_id_short}`",
     )
-    ready_timeout: Duration = _setting(
-        timedelta(seconds=60), _LIFE, "how long one request waits for a start; the start goes on after it"
+    ready_timeout: Duration = setting(
+        timedelta(seconds=60), LIFE, "how long one request waits for a start; the start goes on after it"
     )
-    failed_ttl: Duration = _setting(
-        timedelta(minutes=10), _LIFE, "how long a start may go on without an answer before it counts as failed"
+    failed_ttl: Duration = setting(
+        timedelta(minutes=10), LIFE, "how long a start may go on without an answer before it counts as failed"
     )
-    idle_ttl: Duration = _setting(timedelta(hours=4), _LIFE, "how long a workspace may go unused before it is stopped")
-    reap_interval: Duration = _setting(timedelta(minutes=5), _LIFE, "how often the reaper looks for idle workspaces")
-    reap_grace: Duration = _setting(
-        timedelta(seconds=10), _LIFE, "how long other replicas have to object before an idle workspace is stopped"
+    idle_ttl: Duration = setting(timedelta(hours=4), LIFE, "how long a workspace may go unused before it is stopped")
+    reap_interval: Duration = setting(timedelta(minutes=5), LIFE, "how often the reaper looks for idle workspaces")
+    reap_grace: Duration = setting(
+        timedelta(seconds=10), LIFE, "how long other replicas have to object before an idle workspace is stopped"
     )
-    reap_warning: Duration = _setting(
+    reap_concurrency: Count = setting(20, LIFE, "how many idle workspaces are asked, or stopped, at once")
+    protect_busy: Switch = setting(
+        default=True,
+        group=LIFE,
+        description="whether a kernel or terminal that works, or did within `idle_ttl`, keeps a workspace that nobody "
+        "uses; Jupyter is asked before a workspace is stopped",
+    )
+    max_busy: Duration = setting(
+        timedelta(hours=24),
+        LIFE,
+        "how long after its last use a workspace is kept at most because its kernels work: one that waits for input is "
+        "busy for ever",
+    )
+    max_unknown: Duration = setting(
+        timedelta(hours=1), LIFE, "how long a workspace is kept that nobody uses, and that does not say what it does"
+    )
+    max_age: OptionalDuration = setting(
+        None, LIFE, "how long a notebook server may run at most, whatever it does, or `off`"
+    )
+    reap_warning: Duration = setting(
         timedelta(minutes=10),
-        _LIFE,
+        LIFE,
         "how long before it is stopped for being idle people are warned, at most half of `idle_ttl`",
     )
-    max_extend: Duration = _setting(
-        timedelta(hours=24), _LIFE, "how long from now people may keep a workspace at most that nobody uses"
+    max_extend: Duration = setting(
+        timedelta(hours=24), LIFE, "how long from now people may keep a workspace at most that nobody uses"
     )
-    activity: Literal["traffic", "interactive"] = _setting(
+    activity: Literal["traffic", "interactive"] = setting(
         "traffic",
-        _LIFE,
+        LIFE,
         "what counts as use: `traffic` is every request and every websocket frame, `interactive` leaves out what a "
         "page does by itself",
     )
-    activity_rules: Annotated[Rules, NoDecode] = _setting(
+    activity_rules: Annotated[Rules, NoDecode] = setting(
         (),
-        _LIFE,
+        LIFE,
         "rules about what counts in addition to the README's table, and before it, such as `GET api/metrics/** "
         "ignored`; a list, or separated by commas",
     )
-    wake: Literal["any", "intent"] = _setting(
+    wake: Literal["any", "intent"] = setting(
         "any",
-        _LIFE,
+        LIFE,
         "what starts a workspace that does not run: `any` is every request, `intent` only what somebody means",
     )
-    reaper: Switch = _setting(default=True, group=_LIFE, description="whether idle workspaces are stopped at all")
-    stop_grace: Duration = _setting(
-        timedelta(seconds=5), _LIFE, "how long a notebook server may take to end after SIGTERM before SIGKILL"
+    reaper: Switch = setting(default=True, group=LIFE, description="whether idle workspaces are stopped at all")
+    dry_run_reaper: Switch = setting(
+        default=False,
+        group=LIFE,
+        description="whether the reaper only logs what it would stop, and stops nothing; `serve --dry-run-reaper` is "
+        "enough",
     )
-    notebook_command: Annotated[Command, NoDecode] = _setting(
+    stop_grace: Duration = setting(
+        timedelta(seconds=5), LIFE, "how long a notebook server may take to end after SIGTERM before SIGKILL"
+    )
+    notebook_command: Annotated[Command, NoDecode] = setting(
         (),
-        _LIFE,
+        LIFE,
         "command instead of JupyterLab's, a list or one shell-like string; `{port}`, `{base_url}`, `{token}`, `{root}` "
         "and `{workspace_id}` are replaced literally",
     )
-    ready_path: Text = _setting("api", _LIFE, "path below the base URL that answers 200 when the server is ready")
-    extra_env_vars: Annotated[StringMap, NoDecode] = _setting(
+    ready_path: Text = setting("api", LIFE, "path below the base URL that answers 200 when the server is ready")
+    extra_env_vars: Annotated[StringMap, NoDecode] = setting(
         {},
-        _LIFE,
+        LIFE,
         "environment variables of the notebook server, as a mapping; values may contain `{workspace_id}` and "
         "`{workspace_id_short}` (its first 8 characters)",
         is_private=True,
     )
 
-    local_root: Path = _setting(Path("workspaces"), _LOCAL, "directory that holds one directory per workspace")
-
-    image: Text = _setting(
-        "quay.io/jupyter/minimal-notebook:latest", _KUBERNETES, "notebook image; pin it to a tag or digest of your own"
-    )
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = _setting(
-        "IfNotPresent", _KUBERNETES, "when the image is pulled"
-    )
-    cpu_request: Quantity = _setting("500m", _KUBERNETES, "CPU that is reserved")
-    cpu_limit: Quantity = _setting("2", _KUBERNETES, "CPU that may be used")
-    memory_request: Quantity = _setting("1Gi", _KUBERNETES, "memory that is reserved")
-    memory_limit: Quantity = _setting("4Gi", _KUBERNETES, "memory that may be used")
-    ephemeral_storage: Quantity = _setting("5Gi", _KUBERNETES, "scratch disk that may be used")
-    workspace_pvc_name: Text = _setting(
-        "ws-{workspace_id}",
-        _KUBERNETES,
-        "name of a workspace's PersistentVolumeClaim, with `{workspace_id}` and `{workspace_id_short}`",
-    )
-    workspace_pvc_size: Quantity = _setting(
-        "", _KUBERNETES, "size of a PersistentVolumeClaim that is made where one is missing; none makes none"
-    )
-    workspace_pvc_storage_class: Text = _setting(
-        "", _KUBERNETES, "storage class of a PersistentVolumeClaim that is made; none is the cluster's default"
-    )
-    workspace_mount_path: Text = _setting(
-        "/workspace", _KUBERNETES, "where the volume is in the container; HOME and Jupyter's root directory"
-    )
-    workspace_sub_path: Text = _setting(
-        "",
-        _KUBERNETES,
-        "directory of the volume that is mounted instead of the whole, with `{workspace_id}` and "
-        "`{workspace_id_short}`",
-    )
-    run_as_user: Count = _setting(1000, _KUBERNETES, "user id of the notebook server")
-    fs_group: Count = _setting(100, _KUBERNETES, "group id of the notebook server and of its files")
-    pod_overlay: Annotated[Tree, NoDecode] = _setting(
-        {},
-        _KUBERNETES,
-        "parts of a Pod (`metadata`, `spec`) that are merged into every notebook's: mappings by key, lists of named "
-        "things by name, null deletes; text may contain `{workspace_id}` and `{workspace_id_short}`",
-        is_private=True,
-    )
-    create_namespace: Switch = _setting(
-        default=False, group=_KUBERNETES, description="whether a missing namespace is made"
-    )
-    namespace_manifests: Text = _setting(
-        "",
-        _KUBERNETES,
-        "YAML file of objects that are made in each namespace that is made, such as a NetworkPolicy; with the same "
-        "placeholders",
-    )
-    cluster_domain: Text = _setting("cluster.local", _KUBERNETES, "domain of the cluster's Services")
-    kubeconfig: Text = _setting("", _KUBERNETES, "kubeconfig file; none is the service account, inside a cluster")
-    kube_context: Text = _setting("", _KUBERNETES, "context of the kubeconfig file; none is its current one")
-    proxy_namespace: Text = _setting(
-        "", _KUBERNETES, "namespace of the proxy's own Secret; none is the one in which the proxy runs"
-    )
-    terminating_timeout: Duration = _setting(
-        timedelta(minutes=2), _KUBERNETES, "how long a start waits for what is left of the one before"
-    )
-    notebook_secret: Secret = _setting(
-        SecretStr(""),
-        _KUBERNETES,
-        "what notebooks' tokens are derived from, at least 16 characters; none is made at first start and kept in a "
-        "Secret",
-        is_private=True,
-    )
+    local_root: Path = setting(Path("workspaces"), LOCAL, "directory that holds one directory per workspace")
 
     @classmethod
     def settings_customise_sources(

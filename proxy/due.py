@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from proxy.report import Fate
 from proxy.settings_types import format_value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from proxy.config import Config
     from proxy.tracked import Tracked
 
@@ -36,33 +39,72 @@ class Judge:
     """Judges what runs. One per supervisor.
 
     Args:
-        config: `idle_ttl`, `reap_warning`, `reaper`.
+        config: `reaper`, `idle_ttl`, `protect_busy`, `max_busy`, `max_unknown`, `max_age`, `reap_warning`.
     """
 
     def __init__(self, config: Config) -> None:
         self._is_reaping = config.reaper
         self._idle_ttl = config.idle_ttl.total_seconds()
-        self._in_use = f"It was used within the last {format_value(config.idle_ttl)}."
-        self._idle = f"It has not been used for {format_value(config.idle_ttl)}."
+        self._protect_busy = config.protect_busy
+        self._max_busy = config.max_busy.total_seconds()
+        self._max_unknown = config.max_unknown.total_seconds()
+        self._max_age = config.max_age.total_seconds() if config.max_age else math.inf
         self._warning = min(config.reap_warning.total_seconds(), self._idle_ttl / 2)
 
     def verdict(self, tracked: Tracked, now: float) -> Verdict:
         """Return what becomes of it, as far as is known now."""
         if not self._is_reaping:
             return Verdict(math.inf, Fate.REAPER_OFF, "Nothing is stopped for being idle: the reaper is off.")
-        due = max(tracked.touched, tracked.spared) + self._idle_ttl
-        if due < tracked.extended:
-            due = tracked.extended
-            if now <= due:
-                return Verdict(due, Fate.EXTENDED, "Somebody asked for more time.")
-        if now <= due:
-            return Verdict(due, Fate.IN_USE, self._in_use)
-        return Verdict(due, Fate.IDLE, self._idle)
+        kept = max(self._kept(tracked), key=lambda each: each.due)
+        end = tracked.started + self._max_age
+        if end < kept.due:
+            return Verdict(end, Fate.TOO_OLD, f"No workspace runs for longer than {_words(self._max_age)}.")
+        if now <= kept.due:
+            return kept
+        return Verdict(kept.due, Fate.IDLE, self._idle_words(tracked, kept, now))
 
-    def is_due(self, tracked: Tracked, now: float) -> bool:
-        """Tell whether it is to be stopped now."""
-        return self.verdict(tracked, now).due < now
+    def _kept(self, tracked: Tracked) -> Iterator[Verdict]:
+        """Yield each reason for which it is kept, and until when."""
+        used, idle = max(tracked.touched, tracked.spared), _words(self._idle_ttl)
+        yield Verdict(used + self._idle_ttl, Fate.IN_USE, f"It was used within the last {idle}.")
+        yield Verdict(tracked.extended, Fate.EXTENDED, "Somebody asked for more time.")
+        if self._protect_busy:
+            # What it says of itself is believed for so long, since a kernel that waits for input is busy for ever.
+            until = min(tracked.worked + self._idle_ttl, used + self._max_busy)
+            yield Verdict(until, Fate.BUSY, f"A kernel or terminal works, or did within the last {idle}.")
+            if tracked.unknown_since >= tracked.touched:
+                until = tracked.unknown_since + self._max_unknown
+                yield Verdict(until, Fate.UNKNOWN, "It does not say what its kernels do.")
 
-    def is_warned(self, verdict: Verdict, now: float) -> bool:
+    def _idle_words(self, tracked: Tracked, kept: Verdict, now: float) -> str:
+        if kept.fate is Fate.EXTENDED:
+            return "The time that somebody asked for is over, and nobody used it."
+        if kept.fate is Fate.UNKNOWN:
+            return f"Nobody uses it, and for {_words(self._max_unknown)} it has not said what its kernels do."
+        if self._protect_busy and tracked.worked + self._idle_ttl >= now:
+            return f"Its kernels have worked for {_words(self._max_busy)} without any other use."
+        return f"It has not been used for {_words(self._idle_ttl)}."
+
+    def is_askable(self, verdict: Verdict) -> bool:
+        """Tell whether it matters what its kernels do."""
+        return self._protect_busy and verdict.fate not in (Fate.REAPER_OFF, Fate.TOO_OLD)
+
+    def is_to_be_asked(self, tracked: Tracked, verdict: Verdict, now: float) -> bool:
+        """Tell whether its server must say what its kernels do before people can be warned."""
+        return self.warned_in(verdict, now) <= 0 and not self._is_known(tracked, verdict)
+
+    def is_warned(self, tracked: Tracked, verdict: Verdict, now: float) -> bool:
         """Tell whether people are to be told that it is due soon."""
-        return verdict.due - now <= self._warning
+        return self.warned_in(verdict, now) <= 0 and self._is_known(tracked, verdict)
+
+    def warned_in(self, verdict: Verdict, now: float) -> float:
+        """Return after how many seconds the warning begins; nothing or less where it has begun."""
+        return verdict.due - self._warning - now
+
+    def _is_known(self, tracked: Tracked, verdict: Verdict) -> bool:
+        """Tell whether its server has been asked since the warning is due, or need not be."""
+        return not self.is_askable(verdict) or tracked.asked >= verdict.due - self._warning
+
+
+def _words(seconds: float) -> str:
+    return format_value(timedelta(seconds=seconds))

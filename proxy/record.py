@@ -9,9 +9,11 @@ last stores next, if it is used there: the others leave it a moment.
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from proxy.report import Seen
 from proxy.workspace import Phase
 
 if TYPE_CHECKING:
@@ -75,6 +77,23 @@ class Record:
         if tracked.recorded is not None and at < tracked.recorded <= now:
             return tracked.recorded
         return at
+
+    def counted(self, tracked: Tracked) -> Seen | None:
+        """Return the newest of what keeps it, as this replica saw it: use, or what its kernels do."""
+        if tracked.worked > tracked.counted_at:
+            return self._seen(tracked.work, tracked.worked)
+        return self._seen(tracked.counted, tracked.counted_at)
+
+    def ignored(self, tracked: Tracked) -> Seen | None:
+        """Return what this replica saw last that does not keep it."""
+        return self._seen(tracked.ignored, tracked.ignored_at)
+
+    def moment(self, at: float) -> datetime:
+        """Return what the wall clock shows, or will show, at a monotonic moment."""
+        return self._clock.now() + timedelta(seconds=at - self._clock.monotonic())
+
+    def _seen(self, what: str, at: float) -> Seen | None:
+        return Seen(what, self.moment(at)) if at > -math.inf else None
 
     def learn(self, tracked: Tracked, at: datetime) -> None:
         """Raise its last activity to what is stored; never lowers it. What was stored from here is not news."""

@@ -6,15 +6,12 @@ Reads, and changes nothing. Monotonic seconds become moments of the wall clock h
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from proxy.report import Report, Seen, Trouble
+from proxy.report import Report, Trouble
 from proxy.workspace import Phase
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from proxy.clock import Clock
     from proxy.due import Judge
     from proxy.ledger import Entry, Ledger
@@ -29,10 +26,10 @@ class Reporting:
 
     Args:
         roster: what starts, runs or stops.
-        record: when it was last used.
+        record: when it was last used; its wall clock is what people read.
         ledger: what is remembered.
         judge: when it is due.
-        clock: its wall clock is what people read.
+        clock: what time is measured by.
     """
 
     def __init__(self, roster: Roster, record: Record, ledger: Ledger, judge: Judge, clock: Clock) -> None:
@@ -79,20 +76,20 @@ class Reporting:
     def _of_present(self, tracked: Tracked, entry: Entry, now: float) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "phase": tracked.phase,
-            "since": self._moment(tracked.since),
+            "since": self._record.moment(tracked.since),
             "progress": tracked.progress,
             "trouble": self._trouble(tracked),
             "last_active": self._record.last_active(tracked),
-            "counted": self._seen(tracked.counted, tracked.counted_at) or entry.counted,
-            "ignored": self._seen(tracked.ignored, tracked.ignored_at) or entry.ignored,
-            "extended_until": self._moment(tracked.extended) if tracked.extended > now else None,
+            "counted": self._record.counted(tracked) or entry.counted,
+            "ignored": self._record.ignored(tracked) or entry.ignored,
+            "extended_until": self._record.moment(tracked.extended) if tracked.extended > now else None,
             "why": "It does not run.",
         }
         if tracked.phase is Phase.RUNNING:
             verdict = self._judge.verdict(tracked, now)
-            facts["due_at"] = self._moment(verdict.due) if verdict.due < math.inf else None
+            facts["due_at"] = self._record.moment(verdict.due) if verdict.due < math.inf else None
             facts["fate"], facts["why"] = verdict.fate, verdict.why
-            facts["is_warned"] = self._judge.is_warned(verdict, now)
+            facts["is_warned"] = self._judge.is_warned(tracked, verdict, now)
         return facts
 
     def _trouble(self, tracked: Tracked) -> Trouble | None:
@@ -100,10 +97,4 @@ class Reporting:
         if tracked.phase is not Phase.STARTING or future is None or not future.done():
             return None
         told = future.result()
-        return Trouble(told.code, str(told), self._moment(tracked.trouble_since))
-
-    def _seen(self, what: str, at: float) -> Seen | None:
-        return Seen(what, self._moment(at)) if at > -math.inf else None
-
-    def _moment(self, at: float) -> datetime:
-        return self._clock.now() + timedelta(seconds=at - self._clock.monotonic())
+        return Trouble(told.code, str(told), self._record.moment(tracked.trouble_since))

@@ -7,11 +7,8 @@ interleave. Decides nothing.
 from __future__ import annotations
 
 import asyncio
-import math
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from proxy.report import Seen
 from proxy.tracked import Tracked
 from proxy.workspace import Event, Phase
 
@@ -78,18 +75,13 @@ class Roster:
         if tracked.phase is Phase.STOPPED:
             del self.tracked[key]
             entry.last_active = self._record.last_active(tracked)
-            entry.counted = self._seen(tracked.counted, tracked.counted_at) or entry.counted
-            entry.ignored = self._seen(tracked.ignored, tracked.ignored_at) or entry.ignored
+            entry.counted = self._record.counted(tracked) or entry.counted
+            entry.ignored = self._record.ignored(tracked) or entry.ignored
         happening = self._ledger.note(key, _WORDS[event], reason)
         if event is Event.GONE:
             entry.stopped = happening
         if tracked.phase is Phase.STOPPED:
             self._ledger.pass_on(key)
-
-    def _seen(self, what: str, at: float) -> Seen | None:
-        return (
-            Seen(what, self._clock.now() + timedelta(seconds=at - self._clock.monotonic())) if at > -math.inf else None
-        )
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run work that outlives its caller; `close` ends it."""

@@ -5,7 +5,7 @@ Pure. Knows how a setting is declared; shows no value but defaults, and of a sec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.settings_sources import Fields, file_settings, is_secret
 from proxy.settings_types import format_value
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+PROXY: Final = "proxy"
+CLIENTS: Final = "limits on clients"
+LIFE: Final = "life of a notebook server"
+LOCAL: Final = "local backend"
+KUBERNETES: Final = "Kubernetes backend"
+_ORDER: Final = (PROXY, CLIENTS, LIFE, LOCAL, KUBERNETES)
+
 
 def group_of(info: FieldInfo) -> str:
     """Return what a setting is of."""
@@ -22,11 +29,17 @@ def group_of(info: FieldInfo) -> str:
     return str(extra["group"]) if isinstance(extra, dict) else ""
 
 
+def _in_order(fields: Fields) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the settings group by group, within one as they are declared."""
+    for group in _ORDER:
+        yield from ((name, info) for name, info in fields.items() if group_of(info) == group)
+
+
 def table(fields: Fields) -> str:
     """Return every setting as a Markdown table: name, default, what it is of, meaning."""
     holders = {target: setting for setting, target in file_settings(fields).items()}
     rows = []
-    for name, info in fields.items():
+    for name, info in _in_order(fields):
         default = format_value(info.get_default())
         shown = f"`{default}`" if default else "none"
         meaning = str(info.description)
@@ -42,7 +55,7 @@ def flag_texts(fields: Fields) -> Iterator[tuple[str, str, str]]:
     The settings that name a file with another setting's value follow that one.
     """
     holders = {target: setting for setting, target in file_settings(fields).items()}
-    for name, info in fields.items():
+    for name, info in _in_order(fields):
         default = format_value(info.get_default()) or "none"
         if not is_secret(info):
             yield name, group_of(info), f"{info.description} (default: {default})"

@@ -26,6 +26,8 @@ _QUANTITY: Final = (
     "a Kubernetes quantity above zero, such as 500m, 2 or 4Gi",
 )
 _MAX_ID: Final = 2**31 - 1  # what Kubernetes takes for a user or group
+_AT_ONCE: Final = ("reap_concurrency",)
+_MOST_AT_ONCE: Final = 100_000
 _MIN_SECRET_LENGTH: Final = 16
 _HEADER_BYTES: Final = (4096, 1_048_576)  # what every server takes, and what none needs
 _MAX_CONNECTIONS: Final = 1_000_000
@@ -69,6 +71,9 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         form, allowed = _FORMS.get(name, (None, ""))
         if form is not None and not form.fullmatch(value):
             yield name, allowed
+    for name in _AT_ONCE:
+        if not 0 < values[name] <= _MOST_AT_ONCE:
+            yield name, f"a whole number from 1 to {_MOST_AT_ONCE}"
     yield from _client_problems(values)
     yield from _address_problems(values["listen"], is_open=values["insecure_no_auth"])
     yield from _kubernetes_problems(values)

@@ -16,7 +16,7 @@ from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from proxy.activity_rules import Rule, parse_rules
 from proxy.settings_yaml import read_typed_yaml, read_yaml
@@ -239,3 +239,8 @@ Count: TypeAlias = Annotated[int, BeforeValidator(_parse_count)]
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_parse_secret)]
 Tree: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_parse_tree)]
 LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_parse_word)]
+
+
+def setting(default: Any, group: str, description: str, *, is_private: bool = False) -> Any:
+    """Declare a setting. The value of a private one is shown nowhere: not in `repr`, not in a complaint."""
+    return Field(default=default, description=description, json_schema_extra={"group": group}, repr=not is_private)

@@ -144,6 +144,7 @@ class Starts:
     def _ready(self, tracked: Tracked, handle: Handle, seconds: float) -> None:
         key = tracked.key
         tracked.handle, tracked.task, tracked.progress = handle, None, None
+        tracked.started = self._monotonic()
         self._ledger.took(seconds)
         self._ledger.entry(key).failure = None
         self._back_offs.clear(key)

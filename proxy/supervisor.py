@@ -13,6 +13,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from proxy.asking import Asking
 from proxy.backoff import BackOffs
 from proxy.clock import Clock, SystemClock
 from proxy.due import Judge
@@ -25,11 +26,14 @@ from proxy.reporting import Reporting
 from proxy.roster import Roster
 from proxy.starts import Starts
 from proxy.stops import Stops
+from proxy.walltime import WallTime
+from proxy.warning import Warnings
 from proxy.workspace import Event, Handle, Key, Phase
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from proxy.asking import Ask
     from proxy.backends import Backend
     from proxy.config import Config
     from proxy.report import Progress, Report
@@ -46,10 +50,17 @@ class Supervisor:
             defaults.
         logger: where state changes are logged; by default this module's.
         clock: what time is measured by.
+        ask: asks a notebook server what its kernels and terminals do; by default over HTTP, as Jupyter answers.
     """
 
     def __init__(
-        self, backend: Backend, config: Config, logger: logging.Logger | None = None, *, clock: Clock | None = None
+        self,
+        backend: Backend,
+        config: Config,
+        logger: logging.Logger | None = None,
+        *,
+        clock: Clock | None = None,
+        ask: Ask | None = None,
     ) -> None:
         config = config.with_defaults()
         self._log = log = logger or logging.getLogger(__name__)
@@ -63,12 +74,14 @@ class Supervisor:
         self._tracked = roster.tracked
         self._starts = Starts(roster, backend, record, ledger, config, back_offs=self._back_offs, clock=clock, log=log)
         self._stops = Stops(roster, backend, record, self._starts, log=log)
-        self._judge = Judge(config)
+        self._judge = judge = Judge(config)
+        asking = Asking(ask or _ask_jupyter(), WallTime(clock, config.idle_ttl.total_seconds()), clock)
         self._reaper = Reaper(
-            self._stops.begin, self._tracked, record, backend, config, judge=self._judge, clock=clock, log=log
+            self._stops.begin, self._tracked, record, backend, config, judge=judge, asking=asking, clock=clock, log=log
         )
-        self._reporting = Reporting(roster, record, ledger, self._judge, clock)
-        self._extensions = Extensions(roster, self._judge, ledger, config, clock)
+        self._warnings = Warnings(self._tracked, judge, asking, ledger, config, clock=clock, log=log)
+        self._reporting = Reporting(roster, record, ledger, judge, clock)
+        self._extensions = Extensions(roster, judge, ledger, config, clock)
         backend.observe(self)
 
     # What a request needs -------------------------------------------------------------------------------------------
@@ -116,6 +129,9 @@ class Supervisor:
         tracked = self._tracked.get(key)
         if tracked is not None:
             self._record.touch(tracked, what)
+            if tracked.is_warned:
+                tracked.is_warned = False
+                self._ledger.bump(key)
 
     def ignored(self, key: Key, what: str) -> None:
         """Remember what was seen and does not count, for people. It never raises the last activity."""
@@ -284,4 +300,12 @@ class Supervisor:
         Returns at once where the `reaper` setting is off; the record of use is kept all the same.
         """
         if self._is_reaping:
-            await self._reaper.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._reaper.run())
+                group.create_task(self._warnings.run())
+
+
+def _ask_jupyter() -> Ask:
+    from proxy.backends.kernels import ask  # noqa: PLC0415 - whoever only wants --help does without its parser
+
+    return ask

@@ -35,6 +35,14 @@ class Tracked:
     trouble_since: float = -math.inf
     progress: Progress | None = None  # how far the start in flight has come
     is_wanted: bool = False  # somebody asked for it while it was being stopped
+    started: float = math.inf  # when its server was made, as far as is known
+    asked: float = -math.inf  # when its server was asked last what it does
+    unknown_since: float = -math.inf  # it has not answered since; -inf where it has
+    worked: float = -math.inf  # the newest activity of its kernels and terminals, as it said
+    work: str = ""  # what that was
+    work_seen: datetime | None = None  # the same by its own clock
+    is_warned: bool = False  # people have been told that it is due soon
+    told_dry: float = -math.inf  # when it was said that it would be stopped
     extended: float = -math.inf  # before then it is not stopped for being idle
     is_condemned: bool = False  # somebody is about to reap it: the next touch must object
     counted: str = ""  # the newest activity that this replica has seen, in words; "" where nobody said

@@ -40,11 +40,11 @@ async def probe(handle: Handle, target: str, *, deadline_seconds: float = DEADLI
         async with asyncio.timeout(deadline_seconds):
             reader, writer = await asyncio.open_connection(*handle.address, limit=_MAX_ANSWER_BYTES)
             try:
-                writer.write(_request(handle, target))
+                writer.write(request_of(handle, target))
                 line = await reader.readline()
                 await _let_finish(reader)
             finally:
-                await _close(writer)
+                await close(writer)
     except (OSError, ValueError):  # TimeoutError is an OSError; a line over the limit is a ValueError
         return None
     found = _STATUS_LINE.fullmatch(line)
@@ -64,10 +64,11 @@ async def until_answering(
         await sleep(interval_seconds)
 
 
-def _request(handle: Handle, target: str) -> bytes:
+def request_of(handle: Handle, target: str, *, accept: str = "*/*") -> bytes:
+    """Return a `GET` with the handle's headers, after which the connection is closed."""
     host, port = handle.address
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    head = f"GET {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\nConnection: close\r\n"
+    head = f"GET {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: {accept}\r\nConnection: close\r\n"
     return head.encode("latin-1") + handle.header_lines + b"\r\n"
 
 
@@ -78,7 +79,7 @@ async def _let_finish(reader: asyncio.StreamReader) -> None:
             await reader.readexactly(_MAX_ANSWER_BYTES)
 
 
-async def _close(writer: asyncio.StreamWriter) -> None:
+async def close(writer: asyncio.StreamWriter) -> None:
     """Let go of the connection now, whatever the other side still sends."""
     writer.transport.abort()
     with suppress(OSError):

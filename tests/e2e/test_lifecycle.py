@@ -59,7 +59,7 @@ def test_idle_workspace_is_reaped_and_comes_back_with_its_file(start: Proxies) -
 
     until(lambda: b"No workspace is running" in proxy.get("/").body, "the idle workspace is stopped")
     assert proxy.others() == {}
-    assert "workspace stopped: id=demo namespace=default reason=idle for" in proxy.log()
+    assert "workspace reaped: id=demo namespace=default why='It has not been used for 2s.'" in proxy.log()
     answer = proxy.get("/ws/demo/files/kept.txt")
 
     assert (answer.status, answer.body) == (200, b"still here")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from proxy.backends.kernels import Work
 from proxy.config import Config
 from proxy.supervisor import Supervisor
 
@@ -36,11 +38,22 @@ class Stage:
     backend: FakeBackend = field(default_factory=FakeBackend)
     complaints: list[dict[str, Any]] = field(default_factory=list)
     logger: logging.Logger | None = None
+    work: dict[Key, Work | None] = field(default_factory=dict)  # what servers say of their kernels; else none
+    asked: Counter[Key] = field(default_factory=Counter)
+    slow_answers: dict[Key, asyncio.Future[None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.backend.now = self.clock.now
-        self.supervisor = Supervisor(self.backend, self.config, self.logger, clock=self.clock)
+        self.supervisor = Supervisor(self.backend, self.config, self.logger, clock=self.clock, ask=self._answer)
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.complaints.append(context))
+
+    async def _answer(self, key: Key, handle: Handle) -> Work | None:
+        """Be the notebook server that is asked what its kernels do."""
+        assert handle == self.backend.given[key]
+        self.asked[key] += 1
+        if key in self.slow_answers:
+            await self.slow_answers[key]
+        return self.work.get(key, Work())
 
     async def begin(self, *work: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:
         """Run each as a task of its own, as far as they go by themselves."""

@@ -254,7 +254,7 @@ async def test_reaper_outlives_its_own_defects(
 
     async with reaping(stage):
         with monkeypatch.context() as patched:
-            patched.setattr(Reaper, "_is_due", defect)
+            patched.setattr(Reaper, "_is_candidate", defect)
             await stage.clock.advance(REAP_INTERVAL)
         broken = stage.backend.stops[KEY]
         await stage.clock.advance(REAP_INTERVAL)

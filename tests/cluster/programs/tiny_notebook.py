@@ -3,7 +3,8 @@
 Reads the options of a stock Jupyter command line (`--ServerApp.base_url=…`). Only modules that import fast.
 
 - `<base_url>api` needs no token, as in Jupyter; everything else does (403 without), by header or query.
-- `<base_url>api/status` and `api/kernels` answer what was last PUT there, so a test can make a kernel busy.
+- `<base_url>api/status`, `api/kernels` and `api/terminals` answer what was last PUT there, so a test can make a
+  kernel busy.
 - `<base_url>files/<name>` reads (GET) and writes (PUT) below the root directory.
 - Everything else under `<base_url>` answers with what the server knows of the request and of itself.
 """
@@ -37,6 +38,7 @@ _START = b"2026-01-01T00:00:00Z"
 STATE: dict[str, bytes] = {
     "api/status": b'{"started": "%s", "last_activity": "%s", "connections": 0, "kernels": 0}' % (_START, _START),
     "api/kernels": b"[]",
+    "api/terminals": b"[]",
 }
 
 
