@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.cluster.resources import RESOURCES, Obj, Resource
+from tests.cluster import scale
+from tests.cluster.resources import DEPLOYMENTS, PODS, REPLICA_SETS, RESOURCES, SERVICES, Obj, Resource
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _SHORT_NAMES = {
@@ -19,6 +20,7 @@ _SHORT_NAMES = {
     "replicasets": "rs",
     "networkpolicies": "netpol",
 }
+_ALL = (PODS, SERVICES, DEPLOYMENTS, REPLICA_SETS)  # what `kubectl get all` shows
 
 
 def discover(path: str) -> Obj | None:
@@ -53,6 +55,10 @@ def _resource(resource: Resource) -> list[Obj]:
         "namespaced": resource.namespaced,
         "kind": resource.kind,
         "verbs": _VERBS,
+        "categories": ["all"] if resource in _ALL else [],
         "shortNames": [_SHORT_NAMES[resource.plural]] if resource.plural in _SHORT_NAMES else [],
     }
-    return [entry, {**entry, "name": f"{resource.plural}/status", "shortNames": []}] if resource.has_status else [entry]
+    found = [entry]
+    if resource.has_status:
+        found.append({**entry, "name": f"{resource.plural}/status", "shortNames": [], "categories": []})
+    return [*found, scale.DISCOVERED] if resource is DEPLOYMENTS else found

@@ -19,6 +19,7 @@ from tests.cluster.lists import list_objects, parse_selectors, parse_version
 from tests.cluster.registry import DeleteOptions, Registry
 from tests.cluster.requests import Entry, RequestLog, Target, parse_target
 from tests.cluster.resources import PODS, Obj, name_of, namespace_of
+from tests.cluster.scale import patch_of, scale_of
 from tests.cluster.watch import Watch, WatchOptions
 
 if TYPE_CHECKING:
@@ -191,7 +192,12 @@ class ApiServer:
         return web.json_response(answer, status=status)
 
     def _perform_subresource(self, target: Target, body: Any, query: dict[str, str]) -> web.Response:
+        resource, namespace, name = target.resource, target.namespace, target.name
         match target.resource, target.subresource, target.verb:
+            case resources.DEPLOYMENTS, "scale", "get":
+                return web.json_response(scale_of(self._registry.get(resource, namespace, name)))
+            case resources.DEPLOYMENTS, "scale", "update" | "patch":
+                return web.json_response(scale_of(self._registry.patch(resource, namespace, name, patch_of(body))))
             case resources.PODS, "log", "get":
                 self._registry.get(PODS, target.namespace, target.name)
                 return web.Response(text=self._read_log(target.namespace, target.name, query))

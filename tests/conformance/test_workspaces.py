@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.client import MERGE, Client, Reply
+from tests.cluster.client import MERGE, Client, Reply, path_of
 from tests.cluster.conditions import find_condition
 from tests.cluster.examples import deployment, secret, service
 from tests.cluster.resources import DEPLOYMENTS, EVENTS, PODS, QUOTAS, REPLICA_SETS, SECRETS, SERVICES, Obj
@@ -45,6 +45,20 @@ async def test_scaling_to_one_makes_one_pod_with_the_templates_labels(client: Cl
     (owner,) = pod["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["controller"]) == ("ReplicaSet", True)
     assert pod["metadata"]["labels"]["pod-template-hash"] in owner["name"]
+
+
+async def test_the_scale_of_a_deployment_is_its_replicas(client: Client, namespace: str) -> None:
+    await client.create(DEPLOYMENTS, namespace, deployment(replicas=0))
+    path = path_of(DEPLOYMENTS, namespace, NAME, "scale")
+
+    before = await client.request("GET", path)
+    after = await client.patch(DEPLOYMENTS, namespace, NAME, {"spec": {"replicas": 1}}, MERGE, subresource="scale")
+    missing = await client.request("GET", path_of(DEPLOYMENTS, namespace, "nothing", "scale"))
+
+    assert (before.body["kind"], before.body["spec"].get("replicas", 0)) == ("Scale", 0)
+    assert (after.code, after.body["spec"]["replicas"], missing.code) == (200, 1, 404)
+    assert (await client.get(DEPLOYMENTS, namespace, NAME)).body["spec"]["replicas"] == 1
+    assert (await wait_for_pod(client, namespace))["metadata"]["labels"]["app"] == NAME
 
 
 async def test_a_status_patched_as_a_kubelet_would_makes_the_deployment_ready(client: Client, namespace: str) -> None:
