@@ -38,7 +38,8 @@ _EVENTS_AFTER: Final = 1.5  # seconds in which a pod may come up without its eve
 _UNSEEN: Final = 5.0  # seconds after which what was made, and is not seen, is looked for
 _LOG_LINES: Final = 20
 _WORDS_DEADLINE: Final = 2.0  # seconds; nothing waits longer for more words of what is known
-_PATIENCE: Final = 2.5  # seconds without an answer after which those who wait are told; the calls go on
+_PATIENCE: Final = 2.0  # seconds without an answer after which those who wait are told; the calls go on
+_LOOK_EVERY: Final = 0.5  # seconds
 _LONG_END: Final = 5.0  # seconds more than `stop_grace`, after which those who wait are told what they wait for
 _T = TypeVar("_T")
 
@@ -138,7 +139,7 @@ class Start:
         """Do what is made of calls to the API server; tell those who wait if it takes long, and why. It goes on."""
         task = asyncio.create_task(work)
         try:
-            while not await is_in_time(self._clock, self._clock.monotonic() + _PATIENCE, task):
+            while not await is_in_time(self._clock, self._clock.monotonic() + _LOOK_EVERY, task):
                 if self._api.longest_wait() >= _PATIENCE:
                     self._report(failures.SILENCE)
                 elif self._ending_since and self._clock.monotonic() - self._ending_since >= self._long_end:

@@ -175,10 +175,11 @@ async def test_a_container_that_will_never_be_allowed_fails_with_its_reason(clus
     assert (error.code, never in str(error)) == ("container-config", True)
 
 
-@pytest.mark.parametrize("fault", [Hang(), unavailable()], ids=["silent", "503"])
+@pytest.mark.parametrize("fault", [Hang(), unavailable(retry_after=1)], ids=["silent", "503"])
 async def test_an_api_server_that_does_not_answer_is_told_in_seconds_and_the_start_goes_on(
     cluster: Cluster, proxy: Proxy, fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # With this Retry-After the call is repeated for more than four seconds.
     monkeypatch.setattr("proxy.backends.kubernetes.api.ATTEMPT", 4.0)  # the silence of one call, and nothing else
     await cluster.until(lambda: cluster.requests.count(verb="watch") >= 3)
     away = cluster.server.faults.add(fault, verb="get|create", times=None)
