@@ -384,6 +384,26 @@ async def test_cancelling_a_call_ends_it(server: Scripted, api: Api) -> None:
         await call
 
 
+async def test_the_longest_wait_is_that_of_the_oldest_call_under_way(
+    server: Scripted, api: Api, clock: HurriedClock
+) -> None:
+    assert api.longest_wait() == 0
+    oldest = asyncio.create_task(api.get(POD))
+    await server.has_seen(1)
+    clock.elapsed += 3
+    newer = asyncio.create_task(api.get(POD))
+    await server.has_seen(2)
+    clock.elapsed += 1
+    waited = [api.longest_wait()]
+
+    for call in (oldest, newer):
+        call.cancel()
+        await asyncio.wait((call,))
+        waited.append(api.longest_wait())
+
+    assert waited == [4, 1, 0]
+
+
 # Watches
 
 
