@@ -1,8 +1,9 @@
 """notebook-proxy: a reverse proxy that starts Jupyter notebooks on demand and stops them when they are idle.
 
-A request goes one way: `gateway` (which workspace?) → `auth` (may it?) → `supervisor` (is it running?) → a backend
-(`backends.local`, `backends.kubernetes`) starts it → `workspace.Handle` → `relay` carries bytes both ways. `app` builds
-and connects all of it, `config` holds every setting, `errors` every exception, `pages` what is said to people.
+A request goes one way: `gateway` (which workspace?) → `auth` (may it?) → `hold` (may it wake, how does it wait?) →
+`supervisor` (is it running?) → a backend (`backends.local`, `backends.kubernetes`) starts it → `workspace.Handle` →
+`relay` carries bytes both ways. `admin` (dashboard, API) and `reserved` (`/ws/<id>/_proxy/`) answer what is the proxy's
+own. `app` builds and connects all of it, `config` holds every setting, `errors` every exception, `pages` what is said.
 `workspace`, `target`, `naming`, `relay.headers` / `relay.frames` and the Kubernetes manifests are pure.
 """
 

@@ -69,6 +69,8 @@ class App:
                 pool,
                 self.websockets,
                 namespace=self.config.namespace,
+                page_after=self.config.page_after,
+                hold_timeout=self.config.hold_timeout,
                 trusted_proxies=self.config.trusted_proxies,
                 check_host=not self.config.insecure_no_auth,
                 activity=activity,
@@ -101,6 +103,7 @@ class App:
         self.supervisor.refuse_starts()
         server.close_idle()
         self.websockets.close_all()
+        self.gateway.streams.close()
         grace = asyncio.create_task(self.gateway.drain(self.config.shutdown_grace.total_seconds()))
         hurry = asyncio.create_task(self.hurry.wait())
         try:

@@ -103,6 +103,18 @@ def check_site(headers: Mapping[str, str]) -> None:
         raise CrossOrigin("A page of another site sent this request (Sec-Fetch-Site). Nothing was done.")
 
 
+def check_same_origin(headers: Mapping[str, str]) -> None:
+    """Let only our own pages, and what is no page, act: where a browser tells the site, it must be exactly this one.
+
+    `check_origin` has judged the `Origin` before. A site of the same name at another port is another origin.
+
+    Raises:
+        CrossOrigin: a page from elsewhere asks.
+    """
+    if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        raise CrossOrigin("A page from elsewhere sent this request (Sec-Fetch-Site). Nothing was done.")
+
+
 def _is_same_host(origin: str, host: str) -> bool:
     """Tell whether an origin's host and port are those of a `Host` header; a port left out is the scheme's."""
     found = _ORIGIN.fullmatch(origin)

@@ -69,6 +69,12 @@ class Config(KubernetesSettings):
         PROXY,
         "how long a notebook server may take until it sends response headers, or `off`; a body may take for ever",
     )
+    page_after: Duration = setting(
+        timedelta(seconds=0.7), PROXY, "how long a browser waits for a start before it is shown a page about it"
+    )
+    hold_timeout: Duration = setting(
+        timedelta(seconds=50), PROXY, "how long every other request waits for a start; ingresses often cut at a minute"
+    )
     shutdown_grace: Duration = setting(
         timedelta(seconds=10), PROXY, "how long requests in flight may take to finish after SIGTERM"
     )
@@ -107,7 +113,7 @@ class Config(KubernetesSettings):
         "`agent-ws-{workspace_id_short}`",
     )
     ready_timeout: Duration = setting(
-        timedelta(seconds=60), LIFE, "how long one request waits for a start; the start goes on after it"
+        timedelta(seconds=60), LIFE, "how long a caller of the library waits for a start; the start goes on after it"
     )
     failed_ttl: Duration = setting(
         timedelta(minutes=10), LIFE, "how long a start may go on without an answer before it counts as failed"

@@ -92,11 +92,37 @@ class NotFound(ProxyError):
 
 
 class MethodRefused(ProxyError):
-    """A method that a proxy for notebooks never passes on (CONNECT, TRACE)."""
+    """A method that has no meaning there, or that a proxy for notebooks never passes on (CONNECT, TRACE)."""
 
     status = 405
     code = "method-not-allowed"
     title = "This method is not allowed here"
+
+    def __init__(self, message: str, *, allow: str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS") -> None:
+        """Say why.
+
+        Args:
+            message: for people.
+            allow: the methods that are allowed, as they stand in the header of that name.
+        """
+        super().__init__(message)
+        self.allow = allow
+
+
+class TooLarge(ProxyError):
+    """A body that is meant for the proxy itself is longer than anything it could mean."""
+
+    status = 413
+    code = "too-large"
+    title = "This body is too long"
+
+
+class UnknownType(ProxyError):
+    """A body that is meant for the proxy itself is of a type that it does not read."""
+
+    status = 415
+    code = "unknown-type"
+    title = "This type of body is not read here"
 
 
 class CrossOrigin(ProxyError):
@@ -133,6 +159,18 @@ class NotRunning(ProxyError):
             f"it. Open or reload /ws/{workspace_id}/lab, or save your work there; its files are kept."
         )
         self.workspace_id = workspace_id
+
+
+class TooManyStreams(ProxyError):
+    """As many pages are told of changes as may be at once."""
+
+    status = 503
+    code = "too-many-streams"
+    title = "Too many pages are open"
+    retry_after = 30
+
+    def __init__(self) -> None:
+        super().__init__("As many pages as possible are told of changes already; this one asks again by itself.")
 
 
 class StartTimeout(ProxyError):

@@ -6,36 +6,49 @@ judged before anything is started. Errors of the whole package become answers he
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, quote
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from proxy import auth, pages
-from proxy.activity import Activity, Sender, Wake, is_speculative, sender_of
+from proxy import answers, auth
+from proxy.actions import Actions
+from proxy.activity import Activity, Sender, Wake, sender_of
+from proxy.admin import Admin, is_admin
 from proxy.clock import Clock, SystemClock
-from proxy.errors import BadRequest, NotFound, NotRunning, ProxyError, TooManyConnections, UpstreamLost, UpstreamRefused
+from proxy.errors import (
+    BadRequest,
+    NotFound,
+    NotRunning,
+    ProxyError,
+    StartTimeout,
+    TooManyConnections,
+    UpstreamLost,
+    UpstreamRefused,
+)
+from proxy.events import Streams
+from proxy.hold import Hold
+from proxy.in_flight import InFlight
 from proxy.naming import namespace_of
 from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read
 from proxy.relay.headers import forwarded_lines
 from proxy.relay.http import Order, relay_http
+from proxy.reserved import Reserved, is_reserved
+from proxy.sight import Sight
 from proxy.target import Target, parse_target
 from proxy.use import Use
 from proxy.workspace import Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import timedelta
     from ipaddress import IPv4Network, IPv6Network
-    from typing import Any
 
     from proxy.relay.upstream import Pool
     from proxy.relay.websocket import WebsocketRelay
     from proxy.supervisor import Supervisor
-    from proxy.workspace import Handle
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +63,8 @@ class Gateway:
         pool: connections to notebook servers.
         websockets: carries websockets.
         namespace: of every workspace, or a template (see `naming.namespace_of`).
+        page_after: how long a navigation waits for a start before it is answered with a page.
+        hold_timeout: how long everything else waits.
         trusted_proxies: networks whose `X-Forwarded-*` headers are believed.
         check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
         activity: judges what counts.
@@ -64,6 +79,8 @@ class Gateway:
         websockets: WebsocketRelay,
         *,
         namespace: str,
+        page_after: timedelta,
+        hold_timeout: timedelta,
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
         check_host: bool = True,
         activity: Activity | None = None,
@@ -77,12 +94,15 @@ class Gateway:
         self._check_host = auth.check_host if check_host else auth.check_authority
         self._is_trusted = _trust(trusted_proxies)
         self._activity = activity or Activity()
-        self._wake = wake or Wake("any", self._activity)
         self._clock = clock or SystemClock()
-        self._in_flight: set[asyncio.Task[Any]] = set()
-        self._is_draining = False
-        self._is_quiet = asyncio.Event()
-        self._is_quiet.set()
+        self._in_flight = InFlight()
+        self.streams = Streams(self._in_flight)
+        sight = Sight(supervisor, self._in_flight, self._clock, self._key)
+        actions = Actions(sight, patience=hold_timeout)
+        wake = wake or Wake("any", self._activity)
+        self._hold = Hold(sight, wake, page_after=page_after, timeout=hold_timeout)
+        self._reserved = Reserved(sight, actions, self.streams)
+        self._admin = Admin(sight, actions, self.streams)
 
     @property
     def in_flight(self) -> int:
@@ -91,25 +111,17 @@ class Gateway:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Cancelled when the client goes away, which ends the relay but no start."""
-        task = asyncio.current_task()
-        assert task is not None  # the server runs each request as a task
-        self._in_flight.add(task)
-        self._is_quiet.clear()
-        try:
+        with self._in_flight.one():
             response = await self._respond(request)
-        finally:
-            self._in_flight.discard(task)
-            if not self._in_flight:
-                self._is_quiet.set()
         if isinstance(response, Relayed):
-            return RELAYED_CLOSE if self._is_draining else response
-        if self._is_draining or not is_read(request):
+            return RELAYED_CLOSE if self._in_flight.is_draining else response
+        if self._in_flight.is_draining or not is_read(request):
             response.force_close()
         return response
 
     async def shed(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer the one request of a connection for which there is no room."""
-        response = _answer_error(request, TooManyConnections())
+        response = answers.of_error(request, TooManyConnections())
         response.force_close()
         return response
 
@@ -120,32 +132,24 @@ class Gateway:
                 await request.writer.drain()
             return await self._answer(request)
         except ProxyError as error:
-            if error.status >= _SERVER_ERROR and not isinstance(error, NotRunning):  # which every open tab is told
-                logger.warning("answered %d: code=%s method=%s: %s", error.status, error.code, request.method, error)
-            return _answer_error(request, error)
+            _log(request, error)
+            return answers.of_error(request, error)
         except ConnectionError:  # the client went away while it was written to
             return RELAYED_CLOSE
         except Exception:
             logger.exception("request broke: method=%s", request.method)
-            return _answer_error(request, ProxyError("This is a defect of the proxy; its log has the details."))
+            return answers.of_error(request, ProxyError("This is a defect of the proxy; its log has the details."))
 
     async def drain(self, seconds: float) -> bool:
         """Wait until no request is in flight, for at most so long; tell whether that was reached.
 
         From now on, each answer is the last on its connection.
         """
-        self._is_draining = True
-        try:
-            async with asyncio.timeout(seconds):
-                await self._is_quiet.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await self._in_flight.drain(seconds)
 
     def cut_off(self) -> None:
         """End what is being carried, in a way that no client can take for the end of an answer."""
-        for task in self._in_flight:
-            task.cancel()
+        self._in_flight.cut_off()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         host = request.headers.get("Host", "")
@@ -154,26 +158,35 @@ class Gateway:
             raise BadRequest("bad-version", "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
         self._check_host(host)
         target = parse_target(request.raw_path, host)
-        if target.workspace_id is None:
-            return self._outside(request, target)
-        key = self._key(target.workspace_id)
         is_upgrade = _is_websocket(request)
         auth.check_origin(request.method, request.headers.getall("Origin", ()), host, is_upgrade=is_upgrade)
         auth.check_site(request.headers)
-        if target.is_bare:
-            return _redirect(target)
         if is_upgrade and request.body_exists:
             raise BadRequest("bad-handshake", "A websocket handshake must not have a body.")
         if "Transfer-Encoding" in request.headers and request.version < HttpVersion11:
             raise BadRequest("bad-framing", "Transfer-Encoding has no meaning in HTTP/1.0.")
-        return await self._relay(request, key, target, is_upgrade=is_upgrade)
+        if target.workspace_id is None:
+            if not is_admin(target):
+                raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
+            return await self._admin.answer(request, target)
+        key = self._key(target.workspace_id)
+        if target.is_bare:
+            return answers.to(f"{target.path}/" + ("" if target.query is None else f"?{target.query}"), status=307)
+        if is_reserved(target):
+            return await self._reserved.answer(request, key, target)
+        try:
+            with self._in_flight.carried(key):
+                return await self._relay(request, key, target, is_upgrade=is_upgrade)
+        except ProxyError as error:
+            _log(request, error)
+            return self._hold.answer(request, key, target, error)
 
     async def _relay(
         self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool
     ) -> web.StreamResponse:
         """Relay to the workspace's notebook server; start it anew once if it is not where it was."""
         forwarded = self._forwarded(request)
-        handle = await self._find(request, key, target, is_upgrade=is_upgrade)
+        handle = await self._hold.find(request, key, target, is_upgrade=is_upgrade)
         use = self._use(request, key, target, is_upgrade=is_upgrade)
         use.touch()
         order = Order(request, target.wire, handle, forwarded, use.touch)
@@ -187,24 +200,8 @@ class Gateway:
                     raise  # it was found well in between; it stays known, so that it can be reaped
                 self._supervisor.lost(key, order.handle, error.code)
                 self._pool.forget(order.handle)
-                order.handle = await self._find(request, key, target, is_upgrade=is_upgrade)
+                order.handle = await self._hold.find(request, key, target, is_upgrade=is_upgrade)
         raise AssertionError("unreachable")
-
-    async def _find(self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool) -> Handle:
-        """Return the handle of what runs; start it, or wait for the start in flight, if the request may.
-
-        Raises:
-            NotRunning: it does not run, and this request does not start it.
-        """
-        handle = self._supervisor.running(key)
-        if handle is not None:
-            return handle
-        if not self._supervisor.is_starting(key) and not self._wake.is_meant(
-            request.method, target.below, target.query, request.headers, base=target.base, is_websocket=is_upgrade
-        ):
-            key.safe_deployment_name()
-            raise NotRunning(key.workspace_id)
-        return await self._supervisor.ensure_running(key)
 
     def _use(self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool) -> Use:
         """Judge what the request means to its workspace."""
@@ -227,18 +224,6 @@ class Gateway:
         believed = request.raw_headers if self._is_trusted(peer) else ()
         return forwarded_lines(peer, request.scheme, request.headers.get("Host", ""), believed=believed)
 
-    def _outside(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
-        """Answer what lies outside `/ws/`: the index, or nothing."""
-        if target.path != "/" or request.method not in ("GET", "HEAD"):
-            raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
-        wanted = parse_qs(target.query or "").get("workspace")
-        if wanted:
-            key = self._key(wanted[0].strip().lower())
-            return web.Response(status=303, headers={"Location": f"/ws/{quote(key.workspace_id)}/lab"})
-        found = [(key.workspace_id, phase.value) for key, phase in self._supervisor.phases().items()]
-        body, headers = pages.index(found)
-        return web.Response(body=body.encode(), headers=headers)
-
 
 def _is_websocket(request: web.BaseRequest) -> bool:
     """Tell whether this is a websocket handshake; any other `Upgrade` is ignored (RFC 9110 section 7.8)."""
@@ -249,18 +234,10 @@ def _is_websocket(request: web.BaseRequest) -> bool:
     return upgrade.strip().lower() == "websocket" and "upgrade" in (option.strip() for option in options)
 
 
-def _redirect(target: Target) -> web.StreamResponse:
-    """Send `/ws/<id>` to `/ws/<id>/`, with method and query."""
-    location = target.path + "/" + ("" if target.query is None else f"?{target.query}")
-    return web.Response(status=307, headers={"Location": location, "Cache-Control": "no-store"})
-
-
-def _answer_error(request: web.BaseRequest, error: ProxyError) -> web.StreamResponse:
-    as_page = pages.wants_page(request.headers) and not is_speculative(request.headers)
-    status, body, headers = pages.answer(error, as_page=as_page)
-    if status == 405:  # noqa: PLR2004 - RFC 9110 section 15.5.6: it must name what is allowed
-        headers["Allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-    return web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)
+def _log(request: web.BaseRequest, error: ProxyError) -> None:
+    """Log an error that a person may have to act on: not that somebody waits, nor what every open tab is told."""
+    if error.status >= _SERVER_ERROR and not isinstance(error, NotRunning | StartTimeout):
+        logger.warning("answered %d: code=%s method=%s: %s", error.status, error.code, request.method, error)
 
 
 def _trust(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[str], bool]:

@@ -1,42 +1,42 @@
 """What the proxy says itself: an HTML page to a browser's navigation, `application/problem+json` to everyone else.
 
-Templates lie beside this file. Everything that goes into one is escaped; the pages carry no script, no link to
-another host and a policy that allows none.
+Templates, style and script lie beside this file. Everything that goes into a page is escaped, nothing is fetched from
+anywhere, and the policy allows the one style and the one script by their hashes.
 """
 
 from __future__ import annotations
 
 import json
 from html import escape
-from importlib.resources import files
-from string import Template
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.pages.templates import LIVE_POLICY, SILENT_POLICY, Page
+from proxy.pages.view import view_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from proxy.errors import ProxyError
+    from proxy.pages.view import View
 
-_HEADERS: Final = {
+__all__ = ["HEADERS", "answer", "dashboard", "view_of", "wants_page", "workspace"]
+
+HEADERS: Final = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": SILENT_POLICY,
     "Server": "notebook-proxy",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # "no-referrer" would make a form's Origin null, which is refused
     "X-Content-Type-Options": "nosniff",
 }
+"""What every answer of the proxy's own carries."""
 _RELOAD_CODES: Final = frozenset({"not-ready", "shutting-down", "too-many-connections", "upstream-gone"})
+_REFRESH_SECONDS: Final = 3  # where there is no JavaScript
 
-
-def _template(name: str) -> Template:
-    """Return a template with the common style put in."""
-    text, style = ((files(__name__) / file).read_text(encoding="utf-8") for file in (name, "style.css"))
-    return Template(Template(text).safe_substitute(style=style))
-
-
-_ERROR: Final = _template("error.html")
-_INDEX: Final = _template("index.html")
+_ERROR: Final = Page("error.html")
+_PARTS: Final = {"warning": Page("warning.html"), "stop": Page("stop.html")}
+_WORKSPACE: Final = Page("workspace.html", **_PARTS)
+_ROW: Final = Page("row.html", **_PARTS)
+_DASHBOARD: Final = Page("dashboard.html")
 
 
 def wants_page(headers: Mapping[str, str]) -> bool:
@@ -48,11 +48,19 @@ def wants_page(headers: Mapping[str, str]) -> bool:
     return mode == "navigate" if mode is not None else "text/html" in headers.get("Accept", "")
 
 
-def answer(error: ProxyError, *, as_page: bool) -> tuple[int, str, dict[str, str]]:
-    """Return status, body and headers of what a client is told of an error."""
-    headers = dict(_HEADERS)
+def answer(error: ProxyError, *, as_page: bool, status_url: str = "") -> tuple[int, str, dict[str, str]]:
+    """Return status, body and headers of what a client is told of an error.
+
+    Args:
+        error: what happened.
+        as_page: for a person; else for a program.
+        status_url: where the workspace's state can be asked for, if it is about one (RFC 8631 section 3: `status`).
+    """
+    headers = dict(HEADERS)
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
+    if status_url:
+        headers["Link"] = f'<{status_url}>; rel="status"'
     if not as_page:
         headers["Content-Type"] = "application/problem+json"  # RFC 9457
         problem = {"type": "about:blank", "title": error.title, "status": error.status, "detail": str(error)}
@@ -61,30 +69,71 @@ def answer(error: ProxyError, *, as_page: bool) -> tuple[int, str, dict[str, str
             problem["log"] = error.detail
         if error.retry_after is not None:
             problem["retry_after"] = error.retry_after
+        if status_url:
+            problem["status_url"] = status_url
         return error.status, json.dumps(problem) + "\n", headers
     headers["Content-Type"] = "text/html; charset=utf-8"
     reload = error.retry_after if error.code in _RELOAD_CODES else None
-    body = _ERROR.substitute(
-        title=escape(error.title),
-        message=escape(str(error)),
+    body = _ERROR.fill(
+        {"title": error.title, "message": str(error), "status": error.status, "code": error.code},
         log=f"<h2>Last lines of its log</h2><pre>{escape(error.detail)}</pre>" if error.detail else "",
         retry='<p><a class="button" href="">Try again</a></p>' if error.retry_after is not None else "",
         refresh=f'<meta http-equiv="refresh" content="{reload}">' if reload is not None else "",
-        status=error.status,
-        code=escape(error.code),
     )
     return error.status, body, headers
 
 
-def index(workspaces: Iterable[tuple[str, str]]) -> tuple[str, dict[str, str]]:
+def workspace(view: View, *, go: str = "") -> tuple[str, dict[str, str]]:
+    """Return body and headers of a workspace's page, whatever its state.
+
+    Args:
+        view: of `view_of`.
+        go: where the page goes by itself once it runs: `here`, a URL, or nowhere. Without JavaScript it asks again
+            below `_proxy/`, which wakes nothing: so a failure stays to be read, and is not tried again by a refresh.
+    """
+    refresh = ""
+    if view["is_starting"] or view["is_stopping"]:
+        url = escape(str(view["wait_url"]))
+        refresh = f'<noscript><meta http-equiv="refresh" content="{_REFRESH_SECONDS}; url={url}"></noscript>'
+    headers = {**HEADERS, "Content-Security-Policy": LIVE_POLICY, "Content-Type": "text/html; charset=utf-8"}
+    return _WORKSPACE.fill({**view, "go": go}, refresh=refresh), headers
+
+
+def dashboard(
+    views: Iterable[View], *, summary: str, events_url: str, profiles: Sequence[str] = (), footer: str = ""
+) -> tuple[str, dict[str, str]]:
     """Return body and headers of the page at `/`.
 
     Args:
-        workspaces: ids and phases of those that are starting, running or stopping.
+        views: of `view_of`, in the order in which they are shown.
+        summary: how many there are.
+        events_url: where the page is told what changes.
+        profiles: names of those that are offered.
+        footer: one line of text.
     """
-    rows = "".join(
-        f'<li><a href="/ws/{escape(name)}/lab">{escape(name)}</a> <small>{escape(phase)}</small></li>'
-        for name, phase in sorted(workspaces)
+    rows = "".join(_row(view, profiles) for view in views)
+    body = _DASHBOARD.fill(
+        {"events_url": events_url, "summary": summary, "footer": footer},
+        rows=rows,
+        blank=_row(_BLANK, profiles),
+        none_hidden=" hidden" if rows else "",
     )
-    running = f"<h2>Running</h2><ul>{rows}</ul>" if rows else "<p>No workspace is running.</p>"
-    return _INDEX.substitute(running=running), {**_HEADERS, "Content-Type": "text/html; charset=utf-8"}
+    headers = {**HEADERS, "Content-Security-Policy": LIVE_POLICY, "Content-Type": "text/html; charset=utf-8"}
+    return body, headers
+
+
+def _row(view: Mapping[str, Any], profiles: Sequence[str]) -> str:
+    options = "".join(
+        f"<option{' selected' if name == view['profile'] else ''}>{escape(name)}</option>" for name in profiles
+    )
+    return _ROW.fill(view, profiles=options, if_has_profiles="" if profiles else " hidden")
+
+
+class _Blank(dict[str, Any]):
+    """The values of a row that a page's script copies and fills: none yet."""
+
+    def __missing__(self, name: str) -> Any:
+        return [] if name == "happenings" else None
+
+
+_BLANK: Final = _Blank()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from playwright.sync_api import expect
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Response
 
 PATIENCE_MS: Final = PATIENCE_SECONDS * 1000
+expect.set_options(timeout=PATIENCE_MS)  # of every expectation: it is a condition, not a time, that is waited for
+_AXE: Final = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 
 
 class Complaints:
@@ -62,3 +65,30 @@ def run_in_new_notebook(page: Page, code: str) -> Locator:
     page.keyboard.type(code)
     page.keyboard.press("Shift+Enter")
     return cell.locator(".jp-OutputArea-output")
+
+
+def look(page: Page, name: str) -> None:
+    """Keep how a page of ours looks, light and dark, wide and at 320 px; fail if it must be scrolled sideways there."""
+    size = page.viewport_size
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        show(page, f"{name}_{scheme}")
+        page.set_viewport_size({"width": 320, "height": 640})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        page.screenshot(path=REPOSITORY / "test-output" / f"{name}_{scheme}_320.png", full_page=True)
+        if size is not None:
+            page.set_viewport_size(size)
+    page.emulate_media(color_scheme="no-preference")
+
+
+def barriers(page: Page) -> list[str]:
+    """Return what axe-core finds that would keep somebody from using a page, in both colour schemes."""
+    page.evaluate(_AXE)  # evaluated by the browser's debugger, which the page's policy does not bind
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        for violation in result["violations"]:
+            found += [f"{scheme}: {violation['id']}: {node['html'][:200]}" for node in violation["nodes"]]
+    page.emulate_media(color_scheme="no-preference")
+    return found

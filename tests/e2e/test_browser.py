@@ -69,7 +69,8 @@ def test_index_opens_a_workspace_and_shows_that_it_runs(page: Page, proxy: Proxy
     show(page, "a_workspace_opened_from_the_index")
     page.goto(f"{proxy.url}/")
 
-    expect(page.get_by_role("listitem").filter(has_text="other")).to_have_text("other running")
+    row = page.locator("li.row").filter(has=page.get_by_role("link", name="other", exact=True))
+    expect(row.locator(".chip")).to_have_text("running")
     assert complaints.seen == []
 
 

@@ -190,7 +190,8 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
         origin = Origin(script, receive_buffer=receive_buffer)
         await origin.listen()
         backend, clock, pool = MovingBackend(origin.port), HandClock(), Pool(head_timeout)
-        supervisor = Supervisor(backend, Config(), clock=clock)
+        config = Config(protect_busy=False)  # nobody asks the notebook server anything but the test
+        supervisor = Supervisor(backend, config, clock=clock)
         websockets = WebsocketRelay(pool)
         judge = Activity(activity)
         gateway = Gateway(
@@ -198,6 +199,8 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
             pool,
             websockets,
             namespace="default",
+            page_after=config.page_after,
+            hold_timeout=config.hold_timeout,
             trusted_proxies=trusted,
             activity=judge,
             wake=Wake(wake, judge),

@@ -48,7 +48,7 @@ class Service:
         """Ask it to end, and return when nothing is accepted any more."""
         port = self.port
         self.stop.set()
-        await until(lambda: self.app.gateway._is_draining)
+        await until(lambda: self.app.gateway._in_flight.is_draining)
         async with asyncio.timeout(10):
             while await self._is_accepted(port):
                 pass

@@ -1,10 +1,9 @@
-"""What the proxy says itself: to programs, and to people."""
+"""What is said of an error: to programs, and to people."""
 
 from __future__ import annotations
 
+import inspect
 import json
-import re
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
@@ -13,53 +12,15 @@ from multidict import CIMultiDict
 
 from proxy import errors
 from proxy.errors import (
-    BadRequest,
     InvalidKey,
     ProxyError,
     ShuttingDown,
     StartFailed,
-    StartStalled,
     StartTimeout,
     UpstreamGone,
 )
-from proxy.pages import answer, index, wants_page
-
-HOSTILE = "<script>alert('x')</script>\"&$title${code}</pre><img src=x onerror=y>"
-SILENT = {"script", "img", "iframe", "object", "embed", "link", "base", "svg", "audio", "video"}
-
-
-class Page(HTMLParser):
-    """The tags of a page, as a browser would see them."""
-
-    def __init__(self, body: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(body)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    @property
-    def refresh(self) -> str | None:
-        found = [attributes["content"] for tag, attributes in self.tags if attributes.get("http-equiv") == "refresh"]
-        return found[0] if found else None
-
-
-def assert_is_self_contained(body: str) -> None:
-    page = Page(body)
-    assert not SILENT & {tag for tag, _ in page.tags}
-    for _, attributes in page.tags:
-        assert not [name for name in attributes if name.startswith("on")]
-        for name in ("href", "src", "action"):
-            target = attributes.get(name) or ""
-            assert target == "" or re.match(r"/(?!/)", target)
-    assert "url(" not in body
-    assert "@import" not in body
+from proxy.pages import answer, wants_page
+from tests.pages.markup import HOSTILE, Page, assert_is_self_contained
 
 
 def kinds(base: type[ProxyError] = ProxyError) -> list[type[ProxyError]]:
@@ -68,15 +29,13 @@ def kinds(base: type[ProxyError] = ProxyError) -> list[type[ProxyError]]:
 
 def sample(kind: type[ProxyError]) -> ProxyError:
     """Return an error of any kind with hostile text wherever it takes some."""
-    arguments: dict[type[ProxyError], tuple[object, ...]] = {
-        BadRequest: ("bad-host", HOSTILE),
-        InvalidKey: (HOSTILE, "a rule"),
-        StartTimeout: (HOSTILE, 60),
-        StartStalled: ("image-pull", HOSTILE),
-        StartFailed: ("exited", HOSTILE),
-        ShuttingDown: (),
-    }
-    error = kind(*arguments.get(kind, (HOSTILE,)))
+    given: dict[str, object] = {"code": "some-code", "rule": "a rule", "seconds": 60}
+    if kind.__init__ is ProxyError.__init__:
+        error = kind(HOSTILE)
+    else:
+        parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+        wanted = [each.name for each in parameters if each.default is each.empty]
+        error = kind(*(given.get(name, HOSTILE) for name in wanted))
     if isinstance(error, StartFailed):
         error.detail, error.retry_after = HOSTILE, 7
     return error
@@ -104,6 +63,17 @@ def test_problem_json_has_log_and_retry_only_where_there_is_one() -> None:
 
     assert (full["log"], full["retry_after"]) == ("line 1\nline 2", 3)
     assert not {"log", "retry_after"} & bare.keys()
+
+
+@pytest.mark.parametrize("as_page", [True, False])
+def test_state_of_the_workspace_is_linked_where_there_is_one(as_page: bool) -> None:
+    url = "/ws/demo/_proxy/status"
+
+    _, body, headers = answer(StartTimeout("demo", 60), as_page=as_page, status_url=url)
+
+    assert headers["Link"] == f'<{url}>; rel="status"'
+    assert as_page or json.loads(body)["status_url"] == url
+    assert "Link" not in answer(StartTimeout("demo", 60), as_page=as_page)[2]
 
 
 @pytest.mark.parametrize("as_page", [True, False])
@@ -208,28 +178,3 @@ def test_one_answer_does_not_leak_headers_into_the_next() -> None:
 )
 def test_a_page_is_for_navigations_alone(headers: dict[str, str], expected: bool) -> None:
     assert wants_page(CIMultiDict(headers)) == expected
-
-
-def test_index_lists_workspaces_in_order_with_links_to_them() -> None:
-    body, headers = index([("b", "running"), ("a", "starting")])
-
-    page = Page(body)
-    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
-    assert links == ["/ws/a/lab", "/ws/b/lab"]
-    assert "starting" in page.text
-    assert "default-src 'none'" in headers["Content-Security-Policy"]
-    assert headers["Content-Type"] == "text/html; charset=utf-8"
-
-
-def test_index_says_when_nothing_runs() -> None:
-    body, _ = index([])
-
-    assert "No workspace is running." in body
-    assert_is_self_contained(body)
-
-
-def test_index_shows_hostile_names_as_text() -> None:
-    body, _ = index([(HOSTILE, HOSTILE)])
-
-    assert HOSTILE in Page(body).text
-    assert_is_self_contained(body)

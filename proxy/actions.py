@@ -1,0 +1,87 @@
+"""What people and programs may do to a workspace: start, stop and extend it. Files are never touched.
+
+An action has an unsafe method and comes from a page of ours, or from no page at all. A program is answered with the
+workspace as it is then; a person's form is sent back to a page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy import answers, auth
+from proxy.errors import BadRequest
+from proxy.settings_types import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
+
+    from aiohttp import web
+
+    from proxy.sight import Sight
+    from proxy.workspace import Key
+
+
+class Actions:
+    """Carries actions out.
+
+    Args:
+        sight: what is answered.
+        patience: how long a program waits for a stop, which goes on after it.
+    """
+
+    NAMES: Final = frozenset({"start", "stop", "extend"})
+
+    def __init__(self, sight: Sight, *, patience: timedelta) -> None:
+        self._sight = sight
+        self._supervisor = sight.supervisor
+        self._patience = patience.total_seconds()
+
+    async def act(self, request: web.BaseRequest, key: Key, name: str, *, back: str) -> web.StreamResponse:
+        """Do it, and answer.
+
+        Args:
+            request: checked for where it comes from; its method is judged by the caller.
+            key: the workspace.
+            name: one of `NAMES`.
+            back: where a person's form is sent to.
+
+        Raises:
+            CrossOrigin: a page of another site asks.
+            ProxyError: it is refused, or failed.
+        """
+        auth.check_same_origin(request.headers)
+        key.safe_deployment_name()
+        is_person = answers.is_for_person(request)
+        fields = await answers.read_fields(request)
+        actions: dict[str, Callable[[Key, dict[str, Any], bool], Awaitable[int]]] = {
+            "start": self._start,
+            "stop": self._stop,
+            "extend": self._extend,
+        }
+        status = await actions[name](key, fields, is_person)
+        if is_person:
+            return answers.to(back)
+        return answers.of_json(self._sight.status(self._sight.report(key)), status=status)
+
+    async def _start(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:  # noqa: ARG002
+        self._supervisor.begin(key)
+        return 200 if self._supervisor.running(key) else 202
+
+    async def _stop(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:  # noqa: ARG002
+        """Stop it. A person sees on the page how that goes on."""
+        try:
+            async with asyncio.timeout(0 if is_person else self._patience):
+                await self._supervisor.stop(key)
+        except TimeoutError:
+            return 202
+        return 200
+
+    async def _extend(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:  # noqa: ARG002
+        by = fields.get("by")
+        try:
+            self._supervisor.extend(key, None if by in (None, "") else parse_duration(by))
+        except ValueError as error:
+            raise BadRequest("bad-duration", f"`by` must be {error}.") from None
+        return 200

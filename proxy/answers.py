@@ -1,0 +1,112 @@
+"""Turn what the proxy itself has to say into HTTP responses, and read what small things it is told.
+
+The words are `pages`' and the status codes `errors`'; relayed answers never come through here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from proxy import pages
+from proxy.activity import is_speculative
+from proxy.errors import BadRequest, MethodRefused, ProxyError, RequestTimeout, TooLarge, UnknownType
+from proxy.relay.downstream import BodyStalled, expect_body
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MAX_BODY_BYTES: Final = 64 * 1024
+_JSON_TYPES: Final = frozenset({"application/json", "application/merge-patch+json"})
+_FORM_TYPE: Final = "application/x-www-form-urlencoded"
+
+
+def is_for_person(request: web.BaseRequest) -> bool:
+    """Tell whether a person is about to read the answer: their browser navigates, and not merely in advance."""
+    return pages.wants_page(request.headers) and not is_speculative(request.headers)
+
+
+def of_error(request: web.BaseRequest, error: ProxyError, *, status_url: str = "") -> web.Response:
+    """Return what a client is told of an error: a person, by default, a page, and a program a problem."""
+    status, body, headers = pages.answer(error, as_page=is_for_person(request), status_url=status_url)
+    if isinstance(error, MethodRefused):  # RFC 9110 section 15.5.6: it must name what is allowed
+        headers["Allow"] = error.allow
+    return web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)
+
+
+def of_page(page: tuple[str, Mapping[str, str]], *, status: int = 200) -> web.Response:
+    """Return a page."""
+    body, headers = page
+    return web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)
+
+
+def of_json(value: Any, *, status: int = 200) -> web.Response:
+    """Return JSON for programs."""
+    headers = {**pages.HEADERS, "Content-Type": "application/json"}
+    return web.Response(status=status, body=json.dumps(value).encode() + b"\n", headers=headers)
+
+
+def to(location: str, *, status: int = 303) -> web.Response:
+    """Send the client on; with 303, by a GET."""
+    return web.Response(status=status, headers={"Location": location, "Cache-Control": "no-store"})
+
+
+def allowing(request: web.BaseRequest, *methods: str) -> web.Response | None:
+    """Return the answer to OPTIONS, or None where the method is one of these; GET brings HEAD with it.
+
+    Raises:
+        MethodRefused: it is none of them.
+    """
+    allow = ", ".join([*(("GET", "HEAD") if "GET" in methods else ()), *(m for m in methods if m != "GET"), "OPTIONS"])
+    if request.method == "OPTIONS":
+        return web.Response(status=204, headers={**pages.HEADERS, "Allow": allow})
+    if request.method not in allow.split(", "):
+        raise MethodRefused(f"{request.method} has no meaning here; {allow} have.", allow=allow)
+    return None
+
+
+async def read_fields(request: web.BaseRequest) -> dict[str, Any]:
+    """Return what a small body says: a JSON object, or the fields of a form; no body says nothing.
+
+    Raises:
+        BadRequest: it is malformed.
+        TooLarge: it is longer than anything that is meant for the proxy.
+        UnknownType: it is of another type.
+        RequestTimeout: it stopped coming.
+    """
+    body = await _read(request)
+    if not body.strip():
+        return {}
+    try:
+        if request.content_type in _JSON_TYPES:
+            found = json.loads(body)
+        elif request.content_type == _FORM_TYPE:
+            found = dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True))
+        else:
+            raise UnknownType(f"The body must be JSON or a form, not {request.content_type[:80]!r}.")
+    except (ValueError, RecursionError):
+        raise BadRequest("bad-body", "The body is malformed.") from None
+    if not isinstance(found, dict):
+        raise BadRequest("bad-body", "The body must be a JSON object.")
+    return found
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    """Return a small body, whole."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        expect_body(request)
+    body = b""
+    try:
+        while data := await request.content.readany():
+            body += data
+            if len(body) > _MAX_BODY_BYTES:
+                raise TooLarge(f"A body may have at most {_MAX_BODY_BYTES} bytes here.")
+    except BodyStalled as error:
+        raise RequestTimeout(f"The request's body did not come whole: {error}") from error
+    except web.RequestPayloadError as error:
+        raise BadRequest("bad-body", f"The request's body is malformed: {error}") from error
+    return body

@@ -1,0 +1,142 @@
+"""What can be seen of workspaces: the supervisor's reports, as values of pages, as JSON and as feeds of events.
+
+Nothing here touches, wakes or changes anything.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.pages.status import status_of
+from proxy.pages.view import view_of
+from proxy.report import Report
+from proxy.workspace import Key, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.clock import Clock
+    from proxy.in_flight import InFlight
+    from proxy.pages.view import View
+    from proxy.supervisor import Supervisor
+
+ROWS: Final = 200
+"""Workspaces on one page, at most."""
+
+
+class Sight:
+    """Looks at workspaces. One per gateway.
+
+    Args:
+        supervisor: reports.
+        in_flight: counts connections.
+        clock: its wall clock is what seconds are counted from.
+        key_of: the key of a workspace's id.
+    """
+
+    def __init__(self, supervisor: Supervisor, in_flight: InFlight, clock: Clock, key_of: Callable[[str], Key]) -> None:
+        self.supervisor = supervisor
+        self.key_of = key_of
+        self._in_flight = in_flight
+        self._clock = clock
+
+    def report(self, key: Key) -> Report:
+        """Return what is known of a workspace; every id that is allowed names one, which may never have run."""
+        found = self.supervisor.report(key)
+        return Report(key=key, version=0, phase=Phase.STOPPED, since=None) if found is None else found
+
+    def reports(self) -> list[Report]:
+        """Return what is known of each workspace that a request could reach, by id."""
+        found = (report for report in self.supervisor.reports() if self.key_of(report.key.workspace_id) == report.key)
+        return sorted(found, key=lambda report: report.key.workspace_id)
+
+    def view(self, report: Report, *, to: str = "", is_row: bool = False) -> View:
+        """Return what a page shows of it; see `view_of`."""
+        return view_of(report, self._clock.now(), connections=self.connections(report), to=to, is_row=is_row)
+
+    def status(self, report: Report) -> dict[str, Any]:
+        """Return what a program is told of it."""
+        return status_of(report, self._clock.now(), connections=self.connections(report))
+
+    def connections(self, report: Report) -> int:
+        """Return how many requests and websockets this replica carries for it."""
+        return self._in_flight.connections(report.key)
+
+
+class WorkspaceFeed:
+    """News of one workspace.
+
+    Args:
+        sight: looks.
+        key: at which.
+        to: the path that somebody waits for, if they do.
+    """
+
+    gap = 0.0
+
+    def __init__(self, sight: Sight, key: Key, to: str) -> None:
+        self._sight = sight
+        self._key = key
+        self._to = to
+        self._version = sight.report(key).version
+
+    def look(self) -> str:
+        """Return its view."""
+        report = self._sight.report(self._key)
+        return json.dumps(self._sight.view(report, to=self._to))
+
+    async def changed(self) -> None:
+        """Return when it has changed since."""
+        self._version = await self._sight.supervisor.changed(self._key, self._version)
+
+
+class DashboardFeed:
+    """News of all workspaces: those that are new or look different, and those that are gone."""
+
+    gap = 1.0
+
+    def __init__(self, sight: Sight) -> None:
+        self._sight = sight
+        self._version = 0
+        self._said: dict[str, tuple[object, ...]] = {}
+
+    def look(self) -> str:
+        """Return what is new since the last look; the first time, everything."""
+        reports = self._sight.reports()
+        shown = rows(reports)
+        looks = {report.key.workspace_id: _look_of(report, self._sight.connections(report)) for report in shown}
+        news = [report for report in shown if self._said.get(name := report.key.workspace_id) != looks[name]]
+        gone = [name for name in self._said if name not in looks]
+        self._said = looks
+        views = [self._sight.view(report, is_row=True) for report in news]
+        return json.dumps({"views": views, "gone": gone, "summary": summary(reports, len(shown))})
+
+    async def changed(self) -> None:
+        """Return when anything has changed since."""
+        self._version = await self._sight.supervisor.changed(None, self._version)
+
+
+def _look_of(report: Report, connections: int) -> tuple[object, ...]:
+    """Return what has to differ for a row to be sent again; a moment's last digit comes from reading two clocks."""
+    moments = (report.last_active, report.due_at)
+    rounded = (None if moment is None else round(moment.timestamp(), 1) for moment in moments)
+    return report.version, connections, report.why, report.is_warned, *rounded
+
+
+def rows(reports: list[Report]) -> list[Report]:
+    """Return those that a page has room for, by id: what runs, starts or stops before what does not, newest first."""
+    if len(reports) <= ROWS:
+        return reports
+    by_weight = sorted(reports, key=lambda report: (report.phase is Phase.STOPPED, -report.version))
+    return sorted(by_weight[:ROWS], key=lambda report: report.key.workspace_id)
+
+
+def summary(reports: list[Report], shown: int) -> str:
+    """Return how many there are, in words."""
+    if not reports:
+        return ""
+    running = sum(report.phase is Phase.RUNNING for report in reports)
+    count = "1 workspace" if len(reports) == 1 else f"{len(reports)} workspaces"
+    more = f"; {shown} of them are shown" if shown < len(reports) else ""
+    return f"{count}, {running} running{more}"

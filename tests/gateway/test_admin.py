@@ -1,0 +1,279 @@
+"""The dashboard and the API: what they show, what they do, and who may."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from proxy import sight
+from proxy.errors import StartFailed, StopFailed
+from proxy.workspace import Phase
+from tests.gateway.conftest import DEMO
+from tests.pages.markup import Page, assert_is_self_contained
+from tests.relay.origin import Answers, ask, until
+
+if TYPE_CHECKING:
+    from tests.gateway.conftest import Launch, Proxy
+
+NAVIGATE = {"Sec-Fetch-Mode": "navigate"}
+
+
+async def with_running(launch: Launch, *names: str) -> Proxy:
+    proxy = await launch(Answers())
+    for name in names:
+        assert (await proxy.http.get(f"/ws/{name}/api")).status == 200
+    return proxy
+
+
+async def got(proxy: Proxy, path: str) -> Any:
+    response = await proxy.http.get(path)
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+    return await response.json()
+
+
+# Looking --------------------------------------------------------------------------------------------------------------
+
+
+async def test_dashboard_shows_what_runs_and_what_has_failed(launch: Launch) -> None:
+    proxy = await with_running(launch, "b", "a")
+    proxy.backend.fault = StartFailed("exited", "It <ended>.")
+    await proxy.http.get("/ws/c/api")
+
+    body = await (await proxy.http.get("/", headers=NAVIGATE)).text()
+
+    page = Page(body)
+    assert [row.get("data-id") for row in page.all("li") if "data-id" in row] == ["a", "b", "c"]
+    assert "3 workspaces, 2 running" in page.shown
+    assert "It <ended>." in page.shown
+    assert_is_self_contained(body)
+
+
+async def test_looking_is_no_use(launch: Launch) -> None:
+    proxy = await with_running(launch, "demo")
+    proxy.clock.advance(100)
+
+    for path in ("/", "/api/workspaces", "/api/workspaces/demo", "/api/openapi.json"):
+        assert (await proxy.http.get(path)).status == 200
+
+    assert proxy.idle_seconds == 100
+    assert proxy.backend.starts == {"demo": 1}
+
+
+async def test_list_comes_a_page_at_a_time(launch: Launch) -> None:
+    proxy = await with_running(launch, "c", "a", "b")
+
+    first = await got(proxy, "/api/workspaces?limit=2")
+    second = await got(proxy, f"/api/workspaces?limit=2&after={first['next']}")
+
+    assert [told["id"] for told in first["workspaces"]] == ["a", "b"]
+    assert [told["id"] for told in second["workspaces"]] == ["c"]
+    assert second["next"] is None
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "", "1e2", "\u0663"])
+async def test_limit_that_is_none_is_refused(launch: Launch, limit: str) -> None:
+    proxy = await launch()
+
+    response = await proxy.http.get("/api/workspaces", params={"limit": limit})
+
+    assert (response.status, (await response.json())["code"]) == (400, "bad-limit")
+
+
+async def test_one_workspace_is_told_as_its_own_status_tells_it(launch: Launch) -> None:
+    proxy = await with_running(launch, "demo")
+
+    assert await got(proxy, "/api/workspaces/demo") == await got(proxy, "/ws/demo/_proxy/status")
+
+
+async def test_workspaces_beyond_what_a_page_holds_are_counted_and_those_that_run_are_shown(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sight, "ROWS", 2)
+    proxy = await with_running(launch, "a", "b", "c", "d")
+    for name in ("a", "c"):
+        await proxy.http.delete(f"/api/workspaces/{name}")
+
+    page = Page(await (await proxy.http.get("/")).text())
+
+    assert [row.get("data-id") for row in page.all("li") if "data-id" in row] == ["b", "d"]
+    assert "4 workspaces, 2 running; 2 of them are shown" in page.shown
+
+
+# Acting ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_start_is_begun_and_not_waited_for(launch: Launch) -> None:
+    proxy = await launch()
+    proxy.backend.gate.clear()
+
+    first = await proxy.http.post("/api/workspaces/demo/start")
+    second = await proxy.http.post("/api/workspaces/demo/start")
+    proxy.backend.gate.set()
+    await until(lambda: proxy.supervisor.running(DEMO))
+    third = await proxy.http.post("/api/workspaces/demo/start")
+
+    assert [response.status for response in (first, second, third)] == [202, 202, 200]
+    assert [(await response.json())["phase"] for response in (first, third)] == ["starting", "running"]
+    assert proxy.backend.starts == {"demo": 1}
+
+
+async def test_start_that_may_not_be_tried_again_yet_is_refused(launch: Launch) -> None:
+    proxy = await launch()
+    proxy.backend.fault = StartFailed("exited", "It ended.", retry_after=7)
+    await proxy.http.get("/ws/demo/api")
+
+    response = await proxy.http.post("/api/workspaces/demo/start")
+
+    assert (response.status, response.headers["Retry-After"]) == (503, "7")
+    assert (await response.json())["code"] == "exited"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/api/workspaces/demo/stop"), ("DELETE", "/api/workspaces/demo")]
+)
+async def test_stop_is_waited_for(launch: Launch, method: str, path: str) -> None:
+    proxy = await with_running(launch, "demo")
+
+    response = await proxy.http.request(method, path)
+
+    assert (response.status, (await response.json())["phase"]) == (200, "stopped")
+    assert proxy.backend.stops == {"demo": 1}
+    assert not proxy.supervisor.phases()
+
+
+async def test_stop_that_fails_is_told(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise StopFailed("It would not.")
+
+    proxy = await with_running(launch, "demo")
+    monkeypatch.setattr(proxy.backend, "stop", refuse)
+
+    response = await proxy.http.post("/api/workspaces/demo/stop")
+
+    assert (response.status, (await response.json())["code"]) == (503, "stop-failed")
+
+
+async def test_stop_that_takes_longer_than_a_client_waits_goes_on(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+
+    async def linger(*_: object) -> None:
+        await gate.wait()
+
+    proxy = await with_running(launch, "demo")
+    monkeypatch.setattr(proxy.backend, "stop", linger)
+    proxy.gateway._admin._actions._patience = 0.01
+
+    response = await proxy.http.post("/api/workspaces/demo/stop")
+    form = await proxy.http.post("/api/workspaces/demo/stop", headers=NAVIGATE, allow_redirects=False)
+    gate.set()
+    await until(lambda: not proxy.supervisor.phases())
+
+    assert (response.status, (await response.json())["phase"]) == (202, "stopping")
+    assert (form.status, form.headers["Location"]) == (303, "/")
+
+
+@pytest.mark.parametrize("name", ["start", "stop", "extend"])
+async def test_form_of_the_dashboard_leads_back_to_it(launch: Launch, name: str) -> None:
+    proxy = await with_running(launch, "demo")
+
+    response = await proxy.http.post(f"/api/workspaces/demo/{name}", headers=NAVIGATE, data={}, allow_redirects=False)
+
+    assert (response.status, response.headers["Location"]) == (303, "/")
+
+
+async def test_action_that_is_refused_is_a_page_for_a_person(launch: Launch) -> None:
+    proxy = await launch()
+
+    response = await proxy.http.post("/api/workspaces/demo/extend", headers=NAVIGATE)
+
+    assert response.status == 409
+    assert "It cannot be kept longer" in Page(await response.text()).shown
+
+
+# Who may, and how -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line", ["Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site"]
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/workspaces/demo/start"), ("POST", "/api/workspaces/demo/stop"),
+        ("POST", "/api/workspaces/demo/extend"), ("DELETE", "/api/workspaces/demo"),
+    ],
+)  # fmt: skip
+async def test_page_of_another_origin_does_nothing(launch: Launch, method: str, path: str, line: str) -> None:
+    proxy = await with_running(launch, "demo")
+    before = proxy.supervisor.report(DEMO)
+
+    lines = (line, "Sec-Fetch-Mode: navigate")
+    response = await (await proxy.sent(ask(path, *lines, method=method))).take_response()
+
+    assert response.status == 403
+    assert proxy.supervisor.phases()[DEMO] is Phase.RUNNING
+    assert proxy.supervisor.report(DEMO) == before
+
+
+@pytest.mark.parametrize("path", ["/", "/api/workspaces", "/api/events", "/api/openapi.json"])
+async def test_page_of_another_site_reads_nothing(launch: Launch, path: str) -> None:
+    proxy = await launch()
+
+    lines = ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors")
+    response = await (await proxy.sent(ask(path, *lines))).take_response()
+
+    assert response.status == 403
+
+
+@pytest.mark.parametrize("path", ["/", "/api/workspaces", "/api/workspaces/demo/stop"])
+async def test_foreign_host_is_refused(launch: Launch, path: str) -> None:
+    proxy = await with_running(launch, "demo")
+
+    response = await (await proxy.sent(ask(path, method="POST", host="evil.example"))).take_response()
+
+    assert (response.status, json.loads(response.body)["code"]) == (400, "bad-host")
+    assert proxy.supervisor.phases()[DEMO] is Phase.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/", "GET, HEAD, OPTIONS"), ("/api/workspaces", "GET, HEAD, OPTIONS"),
+        ("/api/openapi.json", "GET, HEAD, OPTIONS"), ("/api/events", "GET, HEAD, OPTIONS"),
+        ("/api/workspaces/demo", "GET, HEAD, DELETE, OPTIONS"),
+        ("/api/workspaces/demo/start", "POST, OPTIONS"), ("/api/workspaces/demo/stop", "POST, OPTIONS"),
+        ("/api/workspaces/demo/extend", "POST, OPTIONS"),
+    ],
+)  # fmt: skip
+async def test_methods_are_judged(launch: Launch, path: str, allow: str) -> None:
+    proxy = await launch()
+
+    for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "PROPFIND"} - set(allow.split(", ")):
+        response = await (await proxy.sent(ask(path, method=method))).take_response(method)
+        assert (method, response.status, response.values(b"allow")) == (method, 405, [allow.encode()])
+    options = await (await proxy.sent(ask(path, method="OPTIONS"))).take_response("OPTIONS")
+
+    assert (options.status, options.values(b"allow")) == (204, [allow.encode()])
+    assert not proxy.backend.starts
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api", "/api/", "/api/workspaces/", "/api/nothing", "/api/workspaces/demo/", "/api/workspaces/demo/nothing",
+        "/api/workspaces/demo/stop/x", "/api/workspaces/No/stop", "/api/workspaces/de%6Do", "/api/workspaces/a%2Fb",
+        "//api/workspaces",
+    ],
+)  # fmt: skip
+async def test_nothing_else_is_there(launch: Launch, path: str) -> None:
+    proxy = await launch()
+
+    response = await (await proxy.sent(ask(path, method="POST"))).take_response()
+
+    assert response.status == 404
+    assert response.values(b"content-type") == [b"application/problem+json"]
