@@ -57,7 +57,7 @@ class Scheduler:
     def sync(self, key: Key) -> None:
         """Bind the pod, or say why not."""
         pod = self._registry.store.get(PODS, *key)
-        if pod is None or pod["spec"].get("nodeName") or is_terminating(pod):
+        if pod is None or pod["spec"].get("nodeName") or is_terminating(pod) or _has_ended(pod):
             self._waiting.discard(key)
             return
         nodes = self._registry.store.items(NODES)
@@ -120,6 +120,10 @@ class Scheduler:
         others = [c for c in conditions if c["type"] != "PodScheduled"]
         self._registry.set_status(PODS, pod, {**pod["status"], "conditions": [*others, condition]})
         self._recorder.warning(COMPONENT, pod, "FailedScheduling", why)
+
+
+def _has_ended(pod: Obj) -> bool:
+    return pod["status"].get("phase") in {"Succeeded", "Failed"}
 
 
 def _is_tolerated(pod: Obj, taint: Obj) -> bool:

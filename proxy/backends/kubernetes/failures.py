@@ -45,6 +45,7 @@ _REFUSED_AS: Final = {
     "NotFound": ("namespace-missing", "{}; create it, or set create_namespace."),
     "Invalid": ("invalid-object", "The API server refuses the object that the settings make: {}"),
 }
+_ENDED: Final = frozenset({"Failed", "Succeeded"})  # phases that a pod never leaves
 # What a full disk makes programs write: ENOSPC and EDQUOT as Python shows them, and SQLite's words.
 _FULL: Final = ("[Errno 28]", "No space left on device", "[Errno 122]", "Disk quota exceeded", "disk is full")
 
@@ -94,7 +95,7 @@ def diagnose(deployment: Object, pods: Iterable[Object], events: Iterable[Object
         pods: the pods of its current template; those that are being deleted are passed over.
         events: recent events of those pods.
     """
-    alive = [pod for pod in pods if not _map(pod, "metadata").get("deletionTimestamp")]
+    alive = current(pods)
     found = [diagnosis for pod in alive for diagnosis in _of_pod(pod)]
     if not found and not alive:
         found += _of_deployment(deployment)
@@ -102,6 +103,15 @@ def diagnose(deployment: Object, pods: Iterable[Object], events: Iterable[Object
         uids = {_text(_map(pod, "metadata"), "uid") for pod in alive if step_of(pod) < Step.STARTED}
         found += _of_events(event for event in events if _text(_map(event, "involvedObject"), "uid") in uids)
     return max(found, key=lambda diagnosis: diagnosis.is_final, default=None)
+
+
+def current(pods: Iterable[Object]) -> list[Object]:
+    """Return the pods that count: not those that are being deleted, nor those that ended, if there is another.
+
+    A pod that a node has evicted or refused stays, ended, beside the one that takes its place.
+    """
+    alive = [pod for pod in pods if not _map(pod, "metadata").get("deletionTimestamp")]
+    return [pod for pod in alive if _text(_map(pod, "status"), "phase") not in _ENDED] or alive
 
 
 def step_of(pod: Object) -> Step:
@@ -152,10 +162,12 @@ def of_refusal(reason: str, message: str, causes: Iterable[str], status: int) ->
 
 def _of_pod(pod: Object) -> Iterable[Diagnosis]:
     status = _map(pod, "status")
-    if status.get("reason") == "Evicted":
-        message = _text(status, "message") or "no reason given"
+    reason, message = _text(status, "reason"), _text(status, "message") or "no reason given"
+    if reason == "Evicted":
         code = "disk-full" if "ephemeral" in message or "disk" in message.lower() else "evicted"
         yield Diagnosis(code, f"Its pod was evicted: {message}", is_final=False)
+    elif reason and _text(status, "phase") in _ENDED:
+        yield Diagnosis("node-refused", f"Its node ended its pod ({reason}): {message}", is_final=False)
     for condition in _maps(status, "conditions"):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             yield _unscheduled(condition)

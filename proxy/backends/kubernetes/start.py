@@ -173,14 +173,13 @@ class Start:
         return deployment is not None and is_ready(deployment)
 
     def _pods(self) -> list[Mapping[str, Any]]:
-        """Return the pods of the present template; those of an older one may still be there."""
+        """Return the pods of the present template that count; those of an older one may still be there."""
         wanted = (self._made["metadata"].get("annotations") or {}).get(TEMPLATE_HASH)
-        return [
+        return failures.current(
             pod
             for pod in self._sight.pods_of(self._key)
-            if not pod["metadata"].get("deletionTimestamp")
-            and (pod["metadata"].get("annotations") or {}).get(TEMPLATE_HASH, wanted) == wanted
-        ]
+            if (pod["metadata"].get("annotations") or {}).get(TEMPLATE_HASH, wanted) == wanted
+        )
 
     # Does it answer? ------------------------------------------------------------------------------------------------
 

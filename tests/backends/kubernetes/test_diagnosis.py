@@ -99,6 +99,33 @@ def test_what_is_final_comes_first() -> None:
     assert found.code == "crash-loop"
 
 
+def ended_by_its_node(reason: str, message: str = "") -> dict[str, Any]:
+    return {"metadata": {"uid": "0"}, "status": {"phase": "Failed", "reason": reason, "message": message}}
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "code"),
+    [
+        ("Evicted", "The node was low on resource: memory.", "evicted"),
+        ("Evicted", "Pod ephemeral local storage usage exceeds the total limit of containers 5Gi.", "disk-full"),
+        ("OutOfcpu", "Node didn't have enough resource: cpu", "node-refused"),
+        ("UnexpectedAdmissionError", "Allocate failed", "node-refused"),
+    ],
+)
+def test_a_pod_that_its_node_ended_says_why_until_another_takes_its_place(reason: str, message: str, code: str) -> None:
+    gone = ended_by_its_node(reason, message)
+
+    found = diagnose(HEALTHY, [gone])
+
+    assert found is not None
+    assert (found.code, found.is_final) == (code, False)
+    assert message in found.message
+    assert diagnose(HEALTHY, [gone, pod(waiting("ContainerCreating"))]) is None
+    crashing = diagnose(HEALTHY, [gone, pod(waiting("CrashLoopBackOff"))])
+    assert crashing is not None
+    assert crashing.code == "crash-loop"
+
+
 def test_a_pod_that_is_deleted_says_nothing() -> None:
     dying = pod(waiting("CrashLoopBackOff"))
     dying["metadata"]["deletionTimestamp"] = "2024-02-29T12:00:00Z"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from proxy.errors import ProxyError, StartFailed, StartStalled
-from tests.backends.kubernetes.proxies import KEY, NAME, Proxies, Proxy, fetch, look, put, until
+from tests.backends.kubernetes.proxies import KEY, NAME, Proxies, Proxy, fetch, get, look, put, until
 from tests.cluster.faults import Hang, unavailable
 from tests.cluster.images import Image
 from tests.cluster.registry import DeleteOptions
@@ -192,6 +192,27 @@ async def test_an_api_server_that_does_not_answer_is_told_in_seconds_and_the_sta
     cluster.server.faults.remove(away)
     assert (await fetch(await proxy.eventually()))[0] == 200
     assert proxy.supervisor.troubles[-1] == ""
+
+
+async def test_a_pod_that_its_node_evicted_does_not_speak_for_the_one_in_its_place(
+    cluster: Cluster, proxy: Proxy
+) -> None:
+    pulled = asyncio.Event()
+    cluster.images.set("tiny", Image(pull_until=pulled))
+    request = asyncio.create_task(proxy.ensure())
+    await cluster.until(lambda: bool(cluster.pods()))
+    template = get(cluster)["spec"]["template"]
+    metadata = {**template["metadata"], "name": f"{NAME}-evicted"}
+    evicted = cluster.registry.create(PODS, "default", {"metadata": metadata, "spec": template["spec"]})
+    status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+    cluster.registry.set_status(PODS, evicted, status)
+    seen = proxy.backend.following.sight
+    await until(lambda: any(pod["status"].get("phase") == "Failed" for pod in seen.pods_of(KEY)))
+
+    pulled.set()
+
+    assert (await fetch(await request))[0] == 200
+    assert proxy.supervisor.troubles == []
 
 
 async def test_events_that_do_not_come_hold_no_start_up(cluster: Cluster, proxy: Proxy) -> None:
