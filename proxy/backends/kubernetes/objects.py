@@ -140,7 +140,10 @@ class Objects:
         return changes | ({"metadata": {"annotations": annotations}} if annotations else {})
 
     async def _ensure_owned(self, key: Key, plural: str, body: Object, owner: Object) -> None:
-        """Create an object that the Deployment owns; replace one of ours that an earlier Deployment owned."""
+        """Create an object that the Deployment owns; keep one of ours that nobody owns, as if made by hand.
+
+        One of ours is replaced if an earlier Deployment owns it, or if it holds another token.
+        """
         path = _path(key, plural)
         for look in range(_LOOKS):
             found = await self._calls.create(path_to(CORE, plural, key.namespace), body)
@@ -150,7 +153,8 @@ class Objects:
                     raise ForeignObject(
                         f"{body['kind']} {key.deployment_name!r} is not of notebook-proxy; it is left alone."
                     )
-                if _is_left_of(found, owner["uid"]) and not _is_ending(found):
+                is_good = found.get("data") == body.get("data")  # a pod would take another token than is sent to it
+                if is_good and _is_left_of(found, owner["uid"]) and not _is_ending(found):
                     return
                 await self._calls.delete(path, found)
             await self._clock.sleep(_PAUSE * 2**look if look else 0)

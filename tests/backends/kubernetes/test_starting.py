@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,23 @@ async def test_a_service_of_an_older_deployment_is_replaced(cluster: Cluster, pr
     await request
 
     assert get(cluster, SERVICES)["metadata"]["ownerReferences"][0]["uid"] == uid(cluster)
+
+
+@pytest.mark.parametrize("is_owned", [True, False])
+async def test_a_secret_that_holds_another_token_is_replaced_before_a_pod_takes_it(
+    cluster: Cluster, proxy: Proxy, is_owned: bool
+) -> None:
+    deployment = put(cluster, proxy.config, replicas=0, resources="deployment service")
+    body = manifests.build_secret(KEY, None, "another", manifests.owner_reference(deployment))
+    if not is_owned:
+        del body["metadata"]["ownerReferences"]
+    cluster.registry.create(SECRETS, "default", body)
+
+    handle = await proxy.eventually()
+
+    token = base64.b64decode(get(cluster, SECRETS)["data"]["token"]).decode()
+    assert handle.headers["Authorization"] == f"token {token}"
+    assert token != "another"
 
 
 @pytest.mark.parametrize("resource", ["deployments", "secrets", "services", "persistentvolumeclaims"])
