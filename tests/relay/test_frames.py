@@ -75,6 +75,23 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 
 
+def followed(data: bytes) -> tuple[int, int, bool, bool]:
+    """Follow a stream as RFC 6455 section 5.2 reads, one byte after the other; return what `state` does."""
+    data_frames = control_frames = at = 0
+    has_close = False
+    while at + 2 <= len(data):
+        first, second = data[at], data[at + 1]
+        form = {126: 2, 127: 8}.get(second & 0x7F, 0)
+        if at + 2 + form > len(data):
+            return data_frames, control_frames, has_close, False
+        length = int.from_bytes(data[at + 2 : at + 2 + form], "big") if form else second & 0x7F
+        data_frames += first & 0x0F < 8
+        control_frames += first & 0x0F >= 8
+        has_close |= first & 0x0F == CLOSE
+        at += 2 + form + (4 if second & 0x80 else 0) + length
+    return data_frames, control_frames, has_close, at == len(data)
+
+
 FRAMES = st.builds(
     encode,
     st.sampled_from(OPCODES),
@@ -187,6 +204,32 @@ def test_an_empty_piece_changes_nothing_anywhere() -> None:
 @given(st.lists(st.binary(max_size=40), max_size=20))
 def test_garbage_is_followed_without_an_error_and_independently_of_its_pieces(pieces: list[bytes]) -> None:
     assert state(scan(*pieces)) == state(scan(b"".join(pieces)))
+
+
+ANYTHING = st.lists(FRAMES.filter(lambda frame: len(frame) < 400) | st.binary(max_size=8), max_size=8).map(b"".join)
+
+
+@given(ANYTHING, CUTS)
+def test_any_bytes_in_any_pieces_are_followed_as_the_specification_reads(stream: bytes, cuts: list[int]) -> None:
+    scanner, passed = FrameScanner(), b""
+
+    for piece in split(stream, cuts):
+        scanner.feed(piece)
+        passed += piece
+        assert state(scanner) == followed(passed)
+
+
+@pytest.mark.parametrize("first", [0x00, 0x01, 0x82, 0xC1, 0x88, 0x08, 0x89, 0x0A, 0xFF])
+def test_every_second_byte_is_followed_when_a_frame_comes_alone_or_not_quite(first: int) -> None:
+    for second in range(256):
+        form = {126: b"\x01\x2c", 127: bytes(7) + b"\x2d"}.get(second & 0x7F, b"")
+        length = int.from_bytes(form, "big") if form else second & 0x7F
+        whole = bytes((first, second)) + form + bytes(4 if second & 0x80 else 0) + b"\x88" * length
+        for stream in (whole, whole[:-1], whole + b"\x89", whole + b"\x89\x00", whole + whole):
+            assert state(scan(stream)) == followed(stream)
+            # Within a payload and within a header, a piece that looks like a whole frame is none.
+            assert state(scan(b"\x82\x7e\x03\xe8", stream)) == followed(b"\x82\x7e\x03\xe8" + stream)
+            assert state(scan(b"\x82", stream)) == followed(b"\x82" + stream)
 
 
 @given(st.integers(0, 65_535), st.binary(min_size=4, max_size=4))
