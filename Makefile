@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test bench check fmt docs clean browser contestants
+.PHONY: help run cluster test bench soak check fmt docs clean browser contestants
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(VENV)/.test browser ## run all tests, in a browser too; ARGS="-k name" p
 
 bench: $(VENV)/.test contestants ## measure beside nginx and others, for 20 minutes; ARGS="--case get-32" a part of it
 	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(VENV)/.test ## ten minutes of mixed load, then 9,000 idle websockets; ARGS="--minutes 60 --seed 7"
+	@exec $(BIN)/python -m tests.soak $(ARGS)
 
 check: $(VENV)/.test ## look for errors of form, of types and of layers
 	$(BIN)/ruff format --check .
