@@ -21,6 +21,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, RequestTimeout
 from proxy.relay.deadlines import Deadlines
 from proxy.relay.downstream import RELAYED_CLOSE, BodyStalled
+from proxy.relay.parting import read_rest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -164,6 +165,13 @@ class ClientConnection(RequestHandler):
         for unread in (current, self._last_content):
             if unread is not None and not unread.is_eof() and unread.exception() is None:
                 unread.set_exception(web.RequestPayloadError(reason))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End. Whoever has taken over its bytes gets those as well that came before it broke."""
+        if exc is not None and self._payload_parser is not None and self.transport is not None:
+            for data in read_rest(self.transport):
+                self._payload_parser.feed_data(data)
+        super().connection_lost(exc)
 
     # Time -----------------------------------------------------------------------------------------------------------
 

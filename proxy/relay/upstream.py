@@ -14,9 +14,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from proxy.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
+from proxy.relay.parting import Parting, end_writing, read_rest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from proxy.workspace import Handle
 
@@ -24,7 +25,6 @@ CONNECT_TIMEOUT: Final = 5.0  # seconds; a notebook server is on this machine or
 IDLE_TIMEOUT: Final = 30.0  # seconds a connection is kept without a request
 MAX_IDLE: Final = 256  # kept per notebook server
 _TICK: Final = 1.0
-_REST_PIECE, _REST_PIECES = 65_536, 16  # bytes at once, and how often at most
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 # What says something about the other side; anything else (EMFILE, EADDRNOTAVAIL) is about this one.
 _NOT_THERE: Final = frozenset(
@@ -119,6 +119,11 @@ class Connection(asyncio.Protocol):
         if self.is_open and self.transport is not None and not self.transport.is_reading():
             self.transport.resume_reading()
 
+    def end_writing(self) -> None:
+        """Send what is written, and no more; go on reading."""
+        if self.transport is not None:
+            end_writing(self.transport)
+
     def close(self) -> None:
         """Send what is written, then close."""
         if self.transport is not None:
@@ -160,29 +165,13 @@ class Connection(asyncio.Protocol):
         transport, self.transport = self.transport, None
         taker = self.taker
         if taker is not None and exc is not None and transport is not None:
-            for data in _read_rest(transport):
+            for data in read_rest(transport):
                 taker.on_readable(data)
         self.taker = None
         if taker is None:
             self._forget(self)
         else:
             taker.on_closed(exc)
-
-
-def _read_rest(transport: asyncio.Transport) -> Iterator[bytes]:
-    """Yield what came before the connection broke: the early answer to an upload, say, whose next byte was refused.
-
-    A transport gives up reading when a write fails; its socket is open until `connection_lost` returns.
-    """
-    sock = transport.get_extra_info("socket")
-    try:
-        for _ in range(_REST_PIECES):
-            data = os.read(sock.fileno(), _REST_PIECE)
-            if not data:
-                return
-            yield data
-    except OSError:
-        return
 
 
 def _reason(error: OSError) -> str:
@@ -206,6 +195,7 @@ class Pool:
         self._head_timeout = head_timeout
         self._idle: defaultdict[Handle, list[Connection]] = defaultdict(list)
         self._awaiting_head: dict[Waiting, float] = {}
+        self._partings: set[Parting] = set()
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(_TICK, self._tick)
@@ -266,6 +256,10 @@ class Pool:
         connection.idle_since = self._now
         kept.append(connection)
 
+    def part(self, connection: Connection) -> None:
+        """Give up a connection that nobody has any more, once what is written has been sent and taken."""
+        Parting(connection, self._partings)
+
     def watch(self, waiting: Waiting) -> None:
         """Fail it with `UpstreamTimeout` if its head does not come in time."""
         self._awaiting_head[waiting] = self._now
@@ -280,12 +274,14 @@ class Pool:
             connection.close()
 
     def close(self) -> None:
-        """Close the idle connections and stop the clock. Requests in flight end by themselves."""
+        """Close what is idle or parted with, and stop the clock. Requests in flight end by themselves."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for handle in list(self._idle):
             self.forget(handle)
+        for parting in list(self._partings):
+            parting.hurry()
 
     def _forget(self, connection: Connection) -> None:
         kept = self._idle.get(connection.handle)

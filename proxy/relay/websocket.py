@@ -17,6 +17,7 @@ from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, cut_off, take_ov
 from proxy.relay.frames import FrameScanner, close_frame
 from proxy.relay.headers import response_lines, values_of
 from proxy.relay.http import Exchange, Order
+from proxy.relay.parting import end_writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,13 +81,27 @@ class Tunnel:
                     continue
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
+            await self._hear_out()
         finally:
             self._is_ended = True
             if self._patience is not None:
                 self._patience.cancel()
             if self._connection.taker is self:
                 self._connection.taker = None
-            self._connection.close()
+
+    async def _hear_out(self) -> None:
+        """Let the client read the notebook server's last words before its connection is closed.
+
+        It may still be sending, and to close on that would be a reset. Cancelled when it closes, which it does at once
+        unless something is wrong with it.
+        """
+        transport = self._request.transport
+        if self._is_closing or transport is None:
+            return
+        self._is_closing = True
+        end_writing(transport)
+        self._protocol.resume_reading()
+        await asyncio.sleep(CLOSE_PATIENCE)
 
     def close(self, code: int) -> None:
         """Close both sides with a close frame where a frame may begin; cut off the side where it may not."""
@@ -224,8 +239,10 @@ class WebsocketRelay:
                 return RELAYED_CLOSE
         finally:
             exchange.detach()
-            if tunnel is None:  # else the tunnel has closed it, after what was still to be sent
+            if tunnel is None:
                 connection.abort()
+            else:
+                self._pool.part(connection)
             if exchange.has_answered and not exchange.is_ended:
                 cut_off(order.request)
         if exchange.error is not None and not exchange.has_answered:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.gateway.test_websocket import MASK, MIB, SMALL_BUFFER, calm, opened
-from tests.relay.origin import frame
+from tests.relay.origin import frame, until
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Launch
@@ -101,3 +101,40 @@ async def test_notebook_that_is_held_up_gets_all_that_a_client_said_before_it_le
     wire.widen()
 
     assert_same(await wire.take_rest(), stream)
+
+
+async def test_client_that_left_is_heard_to_the_end_though_the_notebook_spoke_to_it_in_between(launch: Launch) -> None:
+    proxy = await launch(receive_buffer=SMALL_BUFFER)
+    client, wire = await opened(proxy)
+    (tunnel,) = proxy.websockets._tunnels
+    stream = b""
+    while not tunnel._connection.is_write_paused:
+        sent, piece = tunnel._from_client.data_frames, frame(os.urandom(60_000), mask=MASK)
+        client.send(piece)
+        stream += piece
+        await until(lambda sent=sent: tunnel._from_client.data_frames > sent)  # type: ignore[misc]
+    client.send(frame(b"behind", mask=MASK), closing(1001, mask=MASK))  # waits in the proxy's system's buffer
+    stream += frame(b"behind", mask=MASK) + closing(1001, mask=MASK)
+    await client.closed()
+
+    for number in range(3):  # the client's system answers with a reset: there is nobody any more
+        wire.send(frame(b"beat", 9))
+        await until(
+            lambda number=number: tunnel._from_notebook.control_frames > number or not len(proxy.websockets)  # type: ignore[misc]
+        )
+    wire.widen()
+
+    assert_same(await wire.take(len(stream)), stream)
+
+
+async def test_client_that_is_still_sending_hears_why_the_notebook_closes(launch: Launch) -> None:
+    proxy = await launch(receive_buffer=SMALL_BUFFER)
+    client, wire = await opened(proxy)
+
+    client.send(frame(bytes(32 * MIB), mask=MASK))
+    await calm(client)
+    wire.send(closing(1009))
+    wire.close()  # with much unread: its system resets the connection behind the close frame
+
+    assert (await client.take_frame()).payload == struct.pack("!H", 1009) + b"why"
+    assert await client.ending() == "closed"

@@ -54,8 +54,9 @@ class Body(RequestHandler):
         self.set_header("X-Workspace", workspace_id)
         if not self.get_query_argument("chunked", ""):
             self.set_header("Content-Length", str(size))
-        for start in range(0, size if until < 0 else until, _PIECE):
-            self.write(body[start : start + _PIECE])
+        end = size if until < 0 else until
+        for start in range(0, end, _PIECE):
+            self.write(body[start : min(start + _PIECE, end)])
             await self.flush()
         if until >= 0:
             os._exit(1)
