@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from proxy.workspace import Key
 
 
+_REASON: Final = "Somebody asked for it."
+
+
 class Actions:
     """Carries actions out.
 
@@ -73,7 +76,7 @@ class Actions:
         """Stop it. A person sees on the page how that goes on."""
         try:
             async with asyncio.timeout(0 if is_person else self._patience):
-                await self._supervisor.stop(key)
+                await self._supervisor.stop(key, _REASON)
         except TimeoutError:
             return 202
         return 200

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from proxy import answers, pages
 from proxy.errors import BadRequest, NotFound
-from proxy.sight import DashboardFeed, rows, summary
+from proxy.sight import DashboardFeed
 from proxy.version import __version__
 
 if TYPE_CHECKING:
@@ -96,10 +96,9 @@ class Admin:
         if asked:
             key = self._sight.key_of(asked[0].strip().lower())
             return answers.to(f"/ws/{quote(key.workspace_id)}/lab")
-        reports = self._sight.reports()
-        shown = rows(reports)
+        shown, summary = self._sight.rows()
         views = [self._sight.view(report, is_row=True) for report in shown]
-        return answers.of_page(pages.dashboard(views, summary=summary(reports, len(shown)), events_url="/api/events"))
+        return answers.of_page(pages.dashboard(views, summary=summary, events_url="/api/events"))
 
     def _list(self, query: dict[str, list[str]]) -> web.StreamResponse:
         """List the workspaces by id, a page at a time."""
@@ -107,7 +106,7 @@ class Admin:
         if not _NUMBER.fullmatch(limit) or not 0 < int(limit) <= _MOST:
             raise BadRequest("bad-limit", f"`limit` must be a number from 1 to {_MOST}.")
         after = query.get("after", [""])[-1]
-        found = [report for report in self._sight.reports() if report.key.workspace_id > after]
+        found = [key for key in self._sight.known() if key.workspace_id > after]
         page = found[: int(limit)]
-        following = page[-1].key.workspace_id if len(found) > len(page) else None
-        return answers.of_json({"workspaces": [self._sight.status(report) for report in page], "next": following})
+        told = [self._sight.status(self._sight.report(key)) for key in page]
+        return answers.of_json({"workspaces": told, "next": page[-1].workspace_id if len(found) > len(page) else None})

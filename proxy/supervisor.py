@@ -199,6 +199,10 @@ class Supervisor:
         """Return what is known of every workspace that runs, or that something is remembered of."""
         return self._reporting.reports()
 
+    def known(self) -> list[Key]:
+        """Return every workspace that runs, or that something is remembered of, without what is known of it."""
+        return self._ledger.keys
+
     async def changed(self, key: Key | None, than: int) -> int:
         """Return the version of a workspace's report, or the newest of all, once that is newer than `than`.
 

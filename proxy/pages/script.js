@@ -65,7 +65,7 @@
   function tick() {
     for (const node of document.querySelectorAll("[data-up], [data-down]")) {
       const seconds = read(node);
-      if (seconds !== null) put(node, duration(seconds));
+      if (seconds !== null) put(node, duration(node.counted.sign < 0 ? Math.ceil(seconds) : seconds));
     }
     for (const bar of document.querySelectorAll("progress")) {
       const seconds = read(document.getElementById(bar.dataset.of));

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from html import escape
 from importlib.resources import files
@@ -69,7 +70,7 @@ def _with_placeholders(tag: re.Match[str]) -> str:
                     attributes += f"${{attr_{name}__{attribute.replace('-', '_')}}}"
             case _:
                 attributes += f"${{count_{names}}}"
-                content += f"${{duration_{names}}}"
+                content += f"${{{kind}_{names}}}"
     return f"{tag[0][:-1]}{attributes}>{content}"
 
 
@@ -127,5 +128,6 @@ _FILLS: Final[dict[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "each": lambda field, view: "".join(f"<li>{_escaped(text)}</li>" for text in view[field]),
     "attr": _attribute,
     "count": _count,
-    "duration": lambda field, view: "" if view[field] is None else duration(view[field]),
+    "up": lambda field, view: "" if view[field] is None else duration(view[field]),
+    "down": lambda field, view: "" if view[field] is None else duration(math.ceil(view[field])),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote
 
-from proxy.pages.words import FAILED, advice, duration, fraction, headline, state_of, told
+from proxy.pages.words import FAILED, advice, duration, fraction, headline, sentence, state_of, told
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +20,7 @@ View: TypeAlias = dict[str, Any]
 
 USUAL_SECONDS: Final = 15.0
 """What a progress bar goes by before any start has been seen."""
+_NO_WORDS: Final = "Starting its notebook server"
 _SINCE: Final = {"running": "Running for", "starting": "Starting for", "stopping": "Stopping for"}
 
 
@@ -97,7 +98,7 @@ def _start(report: Report, since: Any, state: str) -> View:
     progress, usual = report.progress, report.usual_start_seconds
     elapsed = since(report.since) if is_starting else None
     return {
-        "step": progress.words if is_starting and progress else "",
+        "step": (progress.words if progress else _NO_WORDS) if is_starting else "",
         "step_seconds": since(progress.since) if is_starting and progress else None,
         "elapsed_seconds": elapsed,
         "usual_seconds": usual,
@@ -125,8 +126,8 @@ def _failure(report: Report, until: Any, state: str) -> View:
 def _line(report: Report, state: str) -> str:
     """Return the one sentence that says why a workspace is as it is."""
     if state == "starting":
-        words = report.progress.words if report.progress else ""
-        return f"{words}. {report.trouble.message}" if report.trouble and words else words
+        words = report.progress.words if report.progress else _NO_WORDS
+        return f"{sentence(words)} {report.trouble.message}" if report.trouble else sentence(words)
     if state == FAILED:
         return report.failure.message if report.failure else ""
     if state == "running":
@@ -138,5 +139,4 @@ def _stopped(report: Report) -> str:
     """Return when and why it was stopped last, as far as is known."""
     if report.stopped is None:
         return ""
-    reason = f", because: {report.stopped.reason}" if report.stopped.reason else ""
-    return f"It was stopped on {report.stopped.at:%Y-%m-%d at %H:%M} UTC{reason}."
+    return f"It was stopped on {report.stopped.at:%Y-%m-%d at %H:%M} UTC. {sentence(report.stopped.reason)}".strip()

@@ -76,3 +76,10 @@ def told(happening: Happening) -> str:
     """Return a change of a workspace's life in one line."""
     reason = f": {happening.reason}" if happening.reason else ""
     return f"{happening.at:%Y-%m-%d %H:%M:%S} UTC, {happening.what}{reason}"
+
+
+def sentence(text: str) -> str:
+    """Return words as a sentence: with a capital, and a full stop."""
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")

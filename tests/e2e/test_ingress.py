@@ -48,7 +48,7 @@ http {{
         ssl_certificate {directory}/server.crt;
         ssl_certificate_key {directory}/server.key;
         client_max_body_size 0;
-        location / {{
+        location /ws/ {{
             proxy_pass {upstream};
             proxy_http_version 1.1;
             proxy_set_header Host $http_host;
@@ -57,7 +57,6 @@ http {{
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Host $http_host;
             proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_buffering off;
             proxy_request_buffering off;
             proxy_read_timeout 1h;
         }}
@@ -109,11 +108,13 @@ def test_notebook_in_a_pod_computes_through_an_ingress(ingress: str, proxy: Prox
     sockets: list[str] = []
     page.on("websocket", lambda opened: sockets.append(opened.url))
 
-    page.goto(f"{ingress}/ws/demo/lab")
+    waiting = page.goto(f"{ingress}/ws/demo/lab")
     until_lab_is_there(page)
     output = run_in_new_notebook(page, "6*7")
 
     expect(output).to_have_text("42", timeout=PATIENCE_MS)
     assert complaints.seen == []
+    assert waiting is not None
+    assert waiting.status == 202  # and its events came through, at once, though nothing but /ws/ is routed
     assert any(url.startswith(f"{ingress.replace('https', 'wss')}/ws/demo/api/kernels/") for url in sockets)
     assert proxy.others() == {}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from proxy import pages
 from proxy.pages.templates import LIVE_POLICY, SILENT_POLICY
 from proxy.pages.words import duration, fraction
-from proxy.report import Report, Trouble
+from proxy.report import Happening, Report, Trouble
 from proxy.workspace import Phase
 from tests.pages.markup import HOSTILE, NOW, Page, assert_is_self_contained, failed, report
 
@@ -82,6 +82,22 @@ def test_failure_page_says_what_and_what_to_do_and_when_to_try_again() -> None:
     assert "Code exited" in page.shown
     assert "Another try is possible in 14 s" in page.shown
     assert TO in [link.get("href") for link in page.all("a")]
+
+
+def test_time_that_is_left_is_rounded_up() -> None:
+    page = page_of(failed(failure=Trouble("exited", "It ended.", NOW, retry_at=NOW + timedelta(seconds=0.2))))
+
+    assert "Another try is possible in 1 s" in page.shown
+
+
+def test_start_of_which_nothing_is_told_says_so_much() -> None:
+    assert "Starting its notebook server" in page_of(report(Phase.STARTING, progress=None)).shown
+
+
+def test_row_of_what_is_stopped_says_when_and_why() -> None:
+    stopped = report(Phase.STOPPED, stopped=Happening(NOW, "stopped", "it was idle for 4h"))
+
+    assert "It was stopped on 2024-02-29 at 12:00 UTC. It was idle for 4h." in row_of(stopped).shown
 
 
 def test_failure_page_without_a_log_or_back_off_speaks_of_neither() -> None:
