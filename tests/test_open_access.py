@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -18,20 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Nobody:
-    """A supervisor under which nothing runs."""
-
-    def phases(self) -> dict[object, object]:
-        return {}
-
-
 def gateway(**options: Any) -> Gateway:
-    nobody = cast("Any", Nobody())
-    return Gateway(nobody, cast("Any", None), cast("Any", None), namespace="default", **options)
+    """Return a gateway that has nobody to ask."""
+    none, second = cast("Any", None), timedelta(seconds=1)
+    return Gateway(none, none, none, namespace="default", page_after=second, hold_timeout=second, **options)
 
 
 async def status_of(found: Gateway, host: str) -> int:
-    return (await found._answer(make_mocked_request("GET", "/", headers={"Host": host}))).status
+    return (await found._answer(make_mocked_request("GET", "/api/openapi.json", headers={"Host": host}))).status
 
 
 def test_any_address_is_refused_unless_everyone_may_enter() -> None:

@@ -57,7 +57,7 @@ def test_idle_workspace_is_reaped_and_comes_back_with_its_file(start: Proxies) -
     proxy.save("demo", "kept.txt", "still here")
     proxy.start_kernel("demo")
 
-    until(lambda: b"No workspace is running" in proxy.get("/").body, "the idle workspace is stopped")
+    until(lambda: proxy.get("/ws/demo/_proxy/status").json()["phase"] == "stopped", "the idle workspace is stopped")
     assert proxy.others() == {}
     assert "workspace reaped: id=demo namespace=default why='It has not been used for 2s.'" in proxy.log()
     answer = proxy.get("/ws/demo/files/kept.txt")
