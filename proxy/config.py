@@ -115,6 +115,10 @@ class Config(KubernetesSettings):
     ready_timeout: Duration = setting(
         timedelta(seconds=60), LIFE, "how long a caller of the library waits for a start; the start goes on after it"
     )
+    max_concurrent_starts: Count = setting(
+        100, LIFE, "how many workspaces start at once; more wait for their turn, in the order in which they came"
+    )
+    max_queued: Count = setting(1000, LIFE, "how many wait for their turn to start at most; more are answered 503")
     failed_ttl: Duration = setting(
         timedelta(minutes=10), LIFE, "how long a start may go on without an answer before it counts as failed"
     )

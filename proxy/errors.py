@@ -248,6 +248,18 @@ class ForeignObject(StartFailed):
         return ForeignObject(str(self), detail=self.detail, retry_after=retry_after)
 
 
+class TooManyStarts(ProxyError):
+    """As many workspaces start, and wait for their turn, as may; this one was not started."""
+
+    status = 503
+    code = "too-many-starts"
+    title = "Too many notebook servers are starting"
+    retry_after = 10
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} others wait for their turn to start; try again in a moment.")
+
+
 class ExtendRefused(ProxyError):
     """A workspace gets no more time: it does not run, or has as much as is allowed."""
 

@@ -6,9 +6,10 @@ Reads, and changes nothing. Monotonic seconds become moments of the wall clock h
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from proxy.report import Report, Trouble
+from proxy.report import Progress, Report, Step, Trouble
 from proxy.workspace import Phase
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Reporting:
         facts: dict[str, Any] = {
             "phase": tracked.phase,
             "since": self._record.moment(tracked.since),
-            "progress": tracked.progress,
+            "progress": _progress(tracked),
             "trouble": self._trouble(tracked),
             "last_active": self._record.last_active(tracked),
             "counted": self._record.counted(tracked) or entry.counted,
@@ -98,3 +99,12 @@ class Reporting:
             return None
         told = future.result()
         return Trouble(told.code, str(told), self._record.moment(tracked.trouble_since))
+
+
+def _progress(tracked: Tracked) -> Progress | None:
+    """Return how far a start has come; of one that waits for its turn, how many are before it."""
+    progress, turn = tracked.progress, tracked.turn
+    if progress is None or progress.step is not Step.QUEUED or turn is None:
+        return progress
+    words = f"It waits for its turn to start; {turn.ahead} others are before it." if turn.ahead else "It starts next."
+    return replace(progress, words=words)

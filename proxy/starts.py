@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from proxy.errors import ProxyError, ShuttingDown, StartFailed, StartStalled, StartTimeout
-from proxy.report import Trouble
+from proxy.report import Progress, Step, Trouble
+from proxy.start_limit import StartLimit
 from proxy.waiting import is_in_time, unless_cut_off
 from proxy.workspace import Event, Handle, Key, Phase
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.ledger import Ledger
     from proxy.record import Record
     from proxy.roster import Roster
+    from proxy.start_limit import Turn
     from proxy.tracked import Tracked
 
 
@@ -36,7 +38,7 @@ class Starts:
         backend: starts.
         record: touched by whoever waits for a start.
         ledger: remembers failures, and how long starts take.
-        config: `ready_timeout`.
+        config: `ready_timeout`, `max_concurrent_starts`, `max_queued`.
         back_offs: the failures of late.
         clock: what time is measured by.
         log: where changes of state are logged.
@@ -59,6 +61,7 @@ class Starts:
         self._record = record
         self._ledger = ledger
         self._back_offs = back_offs
+        self._limit = StartLimit(config.max_concurrent_starts, config.max_queued, ledger.bump)
         self._ready_timeout = config.ready_timeout.total_seconds()
         self._clock = clock
         self._monotonic = clock.monotonic
@@ -115,16 +118,26 @@ class Starts:
 
     def _begin(self, key: Key) -> Tracked:
         self._back_offs.refuse(key)
-        loop = asyncio.get_running_loop()
+        loop, turn = asyncio.get_running_loop(), self._limit.enter(key)
         tracked = self._roster.add(key)
+        tracked.turn = turn
         tracked.outcome, tracked.trouble = loop.create_future(), loop.create_future()
         self._roster.move(tracked, Event.WAKE)
-        tracked.task = self._roster.spawn(self._start(tracked), f"start {key.workspace_id}")
+        tracked.task = self._roster.spawn(self._start(tracked, turn), f"start {key.workspace_id}")
+        tracked.task.add_done_callback(lambda _: self._limit.leave(turn))  # also of a task that never ran
         return tracked
 
-    async def _start(self, tracked: Tracked) -> None:
+    async def _start(self, tracked: Tracked, turn: Turn) -> None:
         """Run the backend's start and tell all waiters how it ended. A stop that came meanwhile takes over."""
-        key, began = tracked.key, self._monotonic()
+        key = tracked.key
+        if not turn.granted.done():
+            tracked.progress = Progress(Step.QUEUED, "Others start first.", self._clock.now())
+            self._ledger.bump(key)
+            self._log.info("workspace queued: id=%s namespace=%s", key.workspace_id, key.namespace)
+            await turn.granted
+        tracked.progress = Progress(Step.PREPARING, "What it needs is being made.", self._clock.now())
+        self._ledger.bump(key)
+        began = self._monotonic()
         self._log.info("workspace starting: id=%s namespace=%s", key.workspace_id, key.namespace)
         error: ProxyError
         try:

@@ -102,6 +102,7 @@ class Supervisor:
             StartFailed: it cannot become ready, or failed so recently that it is not tried again yet; carries the
                 reason for people, the code for programs, and the seconds to wait.
             StartStalled: something is in its way that may heal; the start goes on, and a retry joins it.
+            TooManyStarts: so many others wait for their turn to start that it may not.
             ShuttingDown: `close` was called.
         """
         tracked = self._tracked.get(key)
@@ -156,6 +157,7 @@ class Supervisor:
         Raises:
             InvalidKey: the id cannot name a workspace.
             StartFailed: it failed so recently that it is not tried again yet.
+            TooManyStarts: so many others wait for their turn to start that it may not.
             ShuttingDown: `close` was called.
         """
         self._starts.begin(key)

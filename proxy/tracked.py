@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from proxy.errors import ProxyError, StartStalled
     from proxy.report import Progress
+    from proxy.start_limit import Turn
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +35,7 @@ class Tracked:
     trouble: asyncio.Future[StartStalled] | None = None  # what is in the way of it, as soon as something is
     trouble_since: float = -math.inf
     progress: Progress | None = None  # how far the start in flight has come
+    turn: Turn | None = None  # of the start in flight
     is_wanted: bool = False  # somebody asked for it while it was being stopped
     started: float = math.inf  # when its server was made, as far as is known
     asked: float = -math.inf  # when its server was asked last what it does

@@ -23,6 +23,7 @@ from proxy.backends.process import End, Server
 from proxy.config import inheritable_environ
 from proxy.errors import StartFailed, StopFailed
 from proxy.naming import fill, placeholders
+from proxy.report import Progress, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,6 +119,7 @@ class LocalBackend:
         except StopFailed as error:
             raise StartFailed(error.code, str(error)) from error
         server = self._launch(key)
+        self._tell(key, Progress(Step.STARTING, "The notebook server starts."))
         try:
             await self._until_ready(server)
         except StartFailed:
@@ -153,6 +155,10 @@ class LocalBackend:
         """Stop every notebook server, all at once; one that survives is in the log."""
         stops = (self.stop(key) for key in self._servers)
         await asyncio.gather(*stops, return_exceptions=True)
+
+    def _tell(self, key: Key, progress: Progress) -> None:
+        if self._observer is not None:
+            self._observer.progress(key, progress)
 
     async def _is_answering(self, server: Server) -> bool:
         server.is_ready = False  # should it end now, that is answered by this start and reported to nobody
@@ -229,6 +235,7 @@ class LocalBackend:
             detail = server.tail()  # before the next await: the log is closed when the server ends
             raise StartFailed("no-answer", await self._describe_silence(server), detail=detail)
         probing.result()
+        self._tell(server.key, Progress(Step.ANSWERING, "It answers."))
         server.is_ready = True
 
     async def _describe_silence(self, server: Server) -> str:

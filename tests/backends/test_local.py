@@ -22,6 +22,7 @@ from proxy.backends import guard, local, process
 from proxy.backends.local import LocalBackend
 from proxy.backends.probe import probe
 from proxy.errors import InvalidKey, StartFailed, StopFailed
+from proxy.report import Step
 from proxy.workspace import Handle, Key
 from tests.backends import PATIENCE_SECONDS, are_gone, eventually, is_running, wait_until
 
@@ -72,6 +73,7 @@ class Site:
         self.script = tmp_path / "server.py"
         self.script.write_text(SERVER)
         self.told: list[tuple[Key, Handle, str]] = []
+        self.steps: list[tuple[Key, Step]] = []
 
     def command(self, mode: str = "serves", *more: str) -> tuple[str, ...]:
         python = (sys.executable, "-I", "-S", str(self.script))
@@ -103,7 +105,8 @@ class Site:
 
     def stalled(self, key: Key, trouble: StartStalled | None) -> None: ...
 
-    def progress(self, key: Key, progress: Progress) -> None: ...
+    def progress(self, key: Key, progress: Progress) -> None:
+        self.steps.append((key, progress.step))
 
     def processes(self) -> list[int]:
         """Return every process of this machine that runs in a workspace, whoever its parent is."""
@@ -215,6 +218,14 @@ def test_a_start_that_is_cancelled_at_any_moment_leaves_nothing_once_it_is_stopp
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         for turns in range(12):
             runner.run(live(turns))
+
+
+async def test_steps_of_a_start_are_told_in_order_and_of_what_runs_already_none(site: Site) -> None:
+    async with site.backend() as backend:
+        await backend.start(KEY)
+        await backend.start(KEY)
+
+    assert site.steps == [(KEY, Step.STARTING), (KEY, Step.ANSWERING)]
 
 
 async def test_close_clears_what_a_cancelled_start_has_left(site: Site) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from proxy.backends.kubernetes.reflector import Change
     from proxy.clock import Clock
     from proxy.config import Config
+    from proxy.report import Progress
     from proxy.workspace import Handle, Key
 
 logger = logging.getLogger(__name__)
@@ -178,6 +179,11 @@ class Following:
         """Pass on what is in the way of a start."""
         if self._observer is not None:
             self._observer.stalled(key, trouble)
+
+    def progress(self, key: Key, progress: Progress) -> None:
+        """Pass on how far a start has come."""
+        if self._observer is not None:
+            self._observer.progress(key, progress)
 
     def _on_change(self, key: Key, change: Change) -> None:
         if key in self._changed:

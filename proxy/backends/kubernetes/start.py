@@ -17,6 +17,7 @@ from proxy.backends.kubernetes.calls import CORE
 from proxy.backends.kubernetes.failures import CONTAINER
 from proxy.backends.kubernetes.objects import is_ready
 from proxy.backends.kubernetes.ownership import TEMPLATE_HASH
+from proxy.backends.kubernetes.progress import progress_of
 from proxy.backends.probe import until_answering
 from proxy.errors import ProxyError, StartFailed, StartStalled
 from proxy.target import PREFIX
@@ -217,6 +218,7 @@ class Start:
         deployment = self._deployment()
         events = await self._events(pods, now)
         diagnosis = failures.diagnose(deployment, pods, events) if deployment is not None else None
+        self._following.progress(self._key, progress_of(pods, events, has_answered=self._has_answered()))
         if diagnosis is not None and diagnosis.code == "pvc-missing":
             await self._objects.surroundings.ensure_volume(self._key)  # the scheduler may only not have seen it yet
         if diagnosis is not None and diagnosis.code == "container-config" != self._trouble:

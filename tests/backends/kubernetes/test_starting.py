@@ -11,6 +11,7 @@ import pytest
 
 from proxy.backends.kubernetes import manifests
 from proxy.errors import StartFailed, StartStalled, StartTimeout
+from proxy.report import Step
 from tests.backends.kubernetes.proxies import (
     KEY,
     NAME,
@@ -247,3 +248,27 @@ async def test_what_somebody_takes_away_during_a_start_is_made_again(cluster: Cl
     pulled.set()
 
     assert (await fetch(await request))[0] == 200
+
+
+async def test_image_that_is_pulled_is_told_with_its_node_and_since_when(cluster: Cluster, proxy: Proxy) -> None:
+    pulled = asyncio.Event()
+    cluster.images.set("tiny", Image(pull_until=pulled))
+    request = asyncio.create_task(proxy.ensure())
+
+    seen = set[Step | None]()
+
+    def is_pulling() -> bool:
+        report = proxy.supervisor.report(KEY)
+        seen.add(report.progress.step if report and report.progress else None)
+        return Step.PULLING in seen
+
+    await until(is_pulling)
+    report = proxy.supervisor.report(KEY)
+    pulled.set()
+    await request
+
+    assert seen & {Step.PREPARING, Step.SCHEDULED}
+    assert report is not None
+    assert report.progress is not None
+    assert report.progress.words.startswith("The node pulls the image ")
+    assert report.progress.since is not None
