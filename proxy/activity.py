@@ -21,6 +21,7 @@ _WS: Final = "WS"
 _RECORDED: Final = (
     ("* **?no_track_activity ignored", "whoever sends it says that it is no use"),
     ("GET api/kernels ignored", "JupyterLab, every 10 s"),
+    ("GET api/kernels/* ignored", "JupyterLab, every 10 to 30 s while it cannot reach that kernel's websocket"),
     ("GET api/sessions ignored", "JupyterLab, every 10 s"),
     ("GET api/terminals ignored", "JupyterLab, every 10 s"),
     ("GET api/kernelspecs ignored", "JupyterLab, every minute"),
