@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test bench soak check fmt docs clean browser contestants
+.PHONY: help run cluster test bench soak week check fmt docs clean browser contestants
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ bench: $(VENV)/.test contestants ## measure beside nginx and others, for 20 minu
 
 soak: $(VENV)/.test ## ten minutes of mixed load, then 9,000 idle websockets; ARGS="--minutes 60 --seed 7"
 	@exec $(BIN)/python -m tests.soak $(ARGS)
+
+week: $(VENV)/.test ## simulate a week of 200 workspaces: what is saved, and that nobody's work is lost; two minutes
+	@exec $(BIN)/python -m tests.bench.week $(ARGS)
 
 check: $(VENV)/.test ## look for errors of form, of types and of layers
 	$(BIN)/ruff format --check .
