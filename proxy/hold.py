@@ -69,7 +69,8 @@ class Hold:
                 return answers.of_page(pages.workspace(view, go="here"), status=_ACCEPTED)
             if report.failure is not None and view["state"] == FAILED and view["code"] == error.code:
                 failed = answers.of_page(pages.workspace(view, go="here"), status=error.status)
-                failed.headers["Retry-After"] = str(error.retry_after or 0)
+                if error.retry_after is not None:
+                    failed.headers["Retry-After"] = str(error.retry_after)
                 return failed
         status_url = f"{target.base}_proxy/status" if error.retry_after is not None else ""
         return answers.of_error(request, error, status_url=status_url)

@@ -8,6 +8,7 @@
 "use strict";
 (() => {
   const SILENCE = 40000; // ms; the server speaks every 15 s, so it is gone, or something holds back what it says
+  const BRIEF = 120000; // ms; what a restart of the proxy may take
   const page = document.querySelector("main");
   const said = document.getElementById("said");
   const now = () => performance.now() / 1000;
@@ -83,15 +84,17 @@
 
   // One workspace ------------------------------------------------------------------------------------------------
 
-  let state = page.dataset.state, wasCut = false;
+  let state = page.dataset.state, cutAt = 0;
 
   function onWorkspace(view) {
     const before = state;
     state = view.state;
     if (state === "running" && page.dataset.go) return leave(page.dataset.go);
-    // The proxy was restarted under a start, which ended with it: ask for it again, once.
+    // The proxy was restarted under a start, which ended with it: ask for it again, once. A laptop that has slept for
+    // hours asks for nothing.
+    const wasCut = cutAt && Date.now() - cutAt < BRIEF;
     if (state === "stopped" && before === "starting" && wasCut && page.dataset.go) return leave(page.dataset.go);
-    wasCut = false;
+    cutAt = 0;
     page.dataset.state = state;
     document.title = view.title;
     keepingFocus(page, () => show(page, view));
@@ -161,7 +164,7 @@
 
   function lose() {
     stop();
-    wasCut = true;
+    cutAt = cutAt || Date.now();
     if (pause > 1000) document.getElementById("cut").hidden = false;
     again = setTimeout(connect, pause * (0.75 + Math.random() / 2));
     pause = Math.min(pause * 1.6, 5000);
