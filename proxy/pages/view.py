@@ -84,6 +84,7 @@ def view_of(report: Report, now: datetime, *, connections: int = 0, to: str = ""
         "start_label": f"Start {name}",
         "extend_label": f"Keep {name} another hour",
         "stop_label": f"Stop {name} …",
+        "log_label": f"Last lines of the log of {name}",
         **{f"is_{each}": state == each for each in ("starting", "running", "stopping", "stopped", FAILED)},
     }
     view |= _start(report, since, state)
