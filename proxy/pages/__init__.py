@@ -29,7 +29,9 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 """What every answer of the proxy's own carries."""
-_RELOAD_CODES: Final = frozenset({"not-ready", "shutting-down", "too-many-connections", "upstream-gone"})
+_RELOAD_CODES: Final = frozenset(
+    {"not-ready", "shutting-down", "too-many-connections", "too-many-starts", "upstream-gone"}
+)
 _REFRESH_SECONDS: Final = 3  # where there is no JavaScript
 
 _ERROR: Final = Page("error.html")

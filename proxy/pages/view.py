@@ -99,7 +99,7 @@ def _start(report: Report, since: Any, state: str) -> View:
     progress, usual = report.progress, report.usual_start_seconds
     elapsed = since(report.since) if is_starting else None
     return {
-        "step": (progress.words if progress else _NO_WORDS) if is_starting else "",
+        "step": (progress.words if progress else _NO_WORDS).rstrip(".") if is_starting else "",
         "step_seconds": since(progress.since) if is_starting and progress else None,
         "elapsed_seconds": elapsed,
         "usual_seconds": usual,

@@ -134,6 +134,7 @@ def test_every_answer_has_a_policy_that_allows_no_script_and_is_not_stored(error
         (UpstreamGone("gone"), "1"),
         (StartFailed("exited", "x", retry_after=7), None),
         (StartFailed("not-ready", "x"), None),
+        (errors.TooManyStarts(500), "10"),
         (errors.UpstreamUnreachable("x"), None),
         (errors.BadResponse("x"), None),
         (InvalidKey("A", "rule"), None),
