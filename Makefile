@@ -1,5 +1,5 @@
 # The commands of this project; `make` alone lists them. Everything is installed into .venv, nothing elsewhere, but
-# `make test` adds Debian's chromium and nginx-light where it runs as root and finds none.
+# `make test` adds Debian's chromium, nginx-light and haproxy where it runs as root and finds none.
 
 PYTHON ?= python3
 VENV := .venv
@@ -85,13 +85,14 @@ browser:
 	if [ -z "$$CHROMIUM" ] && ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null \
 	    && ! command -v google-chrome >/dev/null; then missing="chromium"; fi; \
 	if ! command -v nginx >/dev/null && [ ! -x /usr/sbin/nginx ]; then missing="$$missing nginx-light"; fi; \
+	if ! command -v haproxy >/dev/null && [ ! -x /usr/sbin/haproxy ]; then missing="$$missing haproxy"; fi; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing Debian's" $$missing "for the browser tests ..."; \
+	    echo "Installing Debian's" $$missing "for the tests ..."; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	      apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null \
 	    || echo $$missing "could not be installed" >&2; \
-	    case "$$missing" in *nginx-light) \
-	        [ ! -d /run/systemd/system ] || systemctl --quiet disable --now nginx;; esac; \
+	    for server in nginx haproxy; do case "$$missing" in *$$server*) \
+	        [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$server;; esac; done; \
 	fi
 
 # Who is measured beside this proxy, and the load: the benchmark leaves out, and names, what is still missing then.

@@ -163,8 +163,9 @@ class Gateway:
         auth.check_site(request.headers)
         if is_upgrade and request.body_exists:
             raise BadRequest("bad-handshake", "A websocket handshake must not have a body.")
-        if "Transfer-Encoding" in request.headers and request.version < HttpVersion11:
-            raise BadRequest("bad-framing", "Transfer-Encoding has no meaning in HTTP/1.0.")
+        coding = request.headers.get("Transfer-Encoding")
+        if coding is not None:
+            _check_framing(coding, request)
         if target.workspace_id is None:
             if not is_admin(target):
                 raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
@@ -223,6 +224,14 @@ class Gateway:
         peer = request.remote or "unknown"
         believed = request.raw_headers if self._is_trusted(peer) else ()
         return forwarded_lines(peer, request.scheme, request.headers.get("Host", ""), believed=believed)
+
+
+def _check_framing(coding: str, request: web.BaseRequest) -> None:
+    """Refuse a transfer coding that would not arrive as it was sent: the relay writes chunks of its own."""
+    if request.version < HttpVersion11:
+        raise BadRequest("bad-framing", "Transfer-Encoding has no meaning in HTTP/1.0.")
+    if coding.strip().lower() != "chunked":
+        raise BadRequest("bad-framing", "Of transfer codings only `chunked` is understood here.")
 
 
 def _is_websocket(request: web.BaseRequest) -> bool:

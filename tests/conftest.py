@@ -18,7 +18,8 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 _COMMANDS: Final = ("chromium", "chromium-browser", "google-chrome")
-_HOW: Final = "install Debian's `chromium` and `nginx-light`, or set CHROMIUM to a Chromium's path"
+_HOW: Final = "install Debian's `chromium`, `nginx-light` and `haproxy`, or set CHROMIUM to a Chromium's path"
+_MARKS: Final = {"browser", "front"}  # of tests that need what pip cannot install
 _SYSTEM_COMMANDS: Final = "/usr/sbin"  # where Debian has nginx, and no user's PATH leads
 
 
@@ -48,6 +49,18 @@ def chromium() -> Path:
     return find_chromium() or _leave_out(f"no Chromium found: {_HOW}")
 
 
+def find_haproxy() -> Path | None:
+    """Return the haproxy to put in front of the proxy; None if there is none."""
+    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_COMMANDS}")
+    return Path(found) if found else None
+
+
+@pytest.fixture(scope="session")
+def haproxy() -> Path:
+    """The path of a haproxy. Without one the test is skipped, or fails where the browser is required."""
+    return find_haproxy() or _leave_out(f"no haproxy found: {_HOW}")
+
+
 @pytest.fixture(scope="session")
 def nginx() -> Path:
     """The path of an nginx. Without one the test is skipped, or fails where the browser is required."""
@@ -62,7 +75,7 @@ def _leave_out(reason: str) -> NoReturn:
 
 def _left_out(reporter: pytest.TerminalReporter) -> list[str]:
     skipped: Iterable[pytest.TestReport] = reporter.stats.get("skipped", [])
-    return [report.nodeid for report in skipped if "browser" in report.keywords]
+    return [report.nodeid for report in skipped if _MARKS & set(report.keywords)]
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -74,8 +87,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Say in one line, below everything else, which browser tests were left out and how to get them."""
+    """Say in one line, below everything else, which tests were left out for want of a program, and how to get them."""
     yield
     if left_out := _left_out(terminalreporter):
         names = ", ".join(nodeid.rpartition("::")[2] for nodeid in left_out)
-        terminalreporter.write_line(f"Left out {len(left_out)} browser tests ({names}): {_HOW}.", yellow=True)
+        terminalreporter.write_line(
+            f"Left out {len(left_out)} browser and web server tests ({names}): {_HOW}.", yellow=True
+        )

@@ -1,0 +1,167 @@
+"""Any target and any header line, through the whole proxy: one meaning for everybody, and never an error of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from posixpath import normpath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.activity import Activity, Wake
+from proxy.clock import SystemClock
+from proxy.config import Config
+from proxy.gateway import Gateway
+from proxy.relay.server import ClientServer
+from proxy.relay.upstream import Pool
+from proxy.relay.websocket import WebsocketRelay
+from proxy.supervisor import Supervisor
+from proxy.workspace import is_label
+from tests.gateway.conftest import MovingBackend
+from tests.relay.origin import Answers, Origin, connect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.relay.origin import Message
+
+
+class Stage:
+    """A proxy that answers one request after another, in an event loop that outlives each example."""
+
+    def __init__(self, port: int, answers: Answers, backend: MovingBackend) -> None:
+        self.port = port
+        self.answers = answers
+        self.backend = backend
+
+    async def exchange(self, sent: bytes) -> tuple[Message, list[Message]]:
+        """Return the answer to a request, and what of it reached a notebook server."""
+        self.answers.requests.clear()
+        self.backend.starts.clear()
+        client = await connect(self.port)
+        client.send(sent)
+        answer = await client.take_response()
+        await client.closed()
+        return answer, list(self.answers.requests)
+
+
+@asynccontextmanager
+async def staged() -> AsyncIterator[Stage]:
+    answers = Answers()
+    async with Origin(answers) as origin:
+        backend, pool, judge = MovingBackend(origin.port), Pool(None), Activity("traffic")
+        supervisor = Supervisor(backend, Config())
+        gateway = Gateway(
+            supervisor, pool, WebsocketRelay(pool), namespace="default", activity=judge, wake=Wake("any", judge),
+            clock=SystemClock(),
+        )  # fmt: skip
+        server = ClientServer(gateway.handle)
+        listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+        yield Stage(listener.sockets[0].getsockname()[1], answers, backend)
+        listener.close()
+        await server.shutdown(1)
+        pool.close()
+        await supervisor.close()
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[tuple[asyncio.Runner, Stage]]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        context = staged()
+        yield runner, runner.run(context.__aenter__())
+        runner.run(context.__aexit__(None, None, None))
+
+
+WORDS = st.sampled_from(
+    ["demo", "other", "ws", "lab", "..", ".", "...", "%2e%2e", "%2E.", "%252e%252e", "%25252e", "%2F", "%2f", "%252F",
+     "/", "//", "\\", "%5C", "%5c..%5c", ";", "..;", ";x=y", "%00", "%2500", "#", "%23", "?", "%3F", "token=x", "&",
+     "%zz", "%", "a%20b", "%0d%0a", "Demo", "de%6Do", "demo%2e", "-demo", "d" * 60, "~", "@", ":", "http:", "\xe9"]
+)  # fmt: skip
+TARGETS = st.builds(
+    lambda prefix, words: prefix + "".join(words),
+    st.sampled_from(
+        ["/ws/demo/", "/ws/demo", "/ws/", "/ws", "/", "//ws/demo/", "/./ws/", "http://localhost/ws/demo/", ""]
+    ),
+    st.lists(st.one_of(st.just("/"), WORDS), max_size=8),
+)
+
+
+def readings(path: bytes) -> Iterator[bytes]:
+    """The path as it stands, and as one or two decodings read it, with every separator that somebody knows."""
+    for _ in range(3):
+        yield path
+        yield path.replace(b"\\", b"/")
+        yield b"/".join(segment.partition(b";")[0] for segment in path.split(b"/"))
+        path = unquote_to_bytes(path)
+
+
+@settings(max_examples=200)
+@given(target=TARGETS)
+def test_path_that_is_authorised_is_the_one_that_is_routed_and_the_one_that_is_forwarded(
+    stage: tuple[asyncio.Runner, Stage], target: str
+) -> None:
+    runner, proxy = stage
+    sent = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target.encode("latin-1")
+
+    answer, reached = runner.run(proxy.exchange(sent))
+
+    if answer.status != 200 or not reached:
+        assert not reached
+        assert not proxy.backend.starts
+        assert answer.status in (200, 307, 400, 404)  # 200: the index
+        return
+    (request,) = reached
+    path, _, _ = target.removeprefix("http://localhost").partition("?")
+    forwarded, _, query = request.target.partition(b"?")
+    assert forwarded == path.encode()
+    assert b"token" not in query
+    workspace = path.split("/")[2]
+    assert is_label(workspace)
+    assert set(proxy.backend.starts) <= {workspace}  # none, where it runs already
+    base = b"/ws/%b" % workspace.encode()
+    for reading in readings(forwarded):
+        assert normpath(reading).startswith((base + b"/", base))
+        assert b"\x00" not in reading
+
+
+NAMES = st.one_of(
+    st.sampled_from(
+        ["Connection", "Upgrade", "Expect", "Origin", "Accept", "Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Purpose",
+         "Referer", "X-Forwarded-For", "X_Forwarded_For", "Authorization", "Cookie", "TE", "Trailer", "Range",
+         "Content-Encoding", "Transfer-Encoding", "Content-Length", "Sec-WebSocket-Key", "Sec-WebSocket-Key1",
+         "Accept-Encoding", "Host"]
+    ),
+    st.text(st.characters(min_codepoint=0, max_codepoint=255), max_size=8),
+)  # fmt: skip
+VALUES = st.one_of(
+    st.sampled_from(
+        ["websocket", "Upgrade", "100-continue", "navigate", "cross-site", "close", "chunked", "0", "http://localhost"]
+    ),
+    st.text(st.characters(min_codepoint=0, max_codepoint=255, exclude_characters="\r\n"), max_size=30),
+)
+
+
+@settings(max_examples=200)
+@given(lines=st.lists(st.tuples(NAMES, VALUES), min_size=1, max_size=4))
+def test_any_header_lines_are_refused_or_passed_and_never_an_error_of_ours(
+    stage: tuple[asyncio.Runner, Stage], lines: list[tuple[str, str]]
+) -> None:
+    runner, proxy = stage
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
+
+    answer, reached = runner.run(
+        proxy.exchange(b"GET /ws/demo/x HTTP/1.1\r\nHost: localhost\r\n" + head + b"X-Last: 1\r\n\r\n")
+    )
+
+    assert answer.status in (200, 400, 403)
+    assert len(reached) == (answer.status == 200)
+    for request in reached:
+        assert request.values(b"x-last") == [b"1"]
+        assert request.values(b"authorization") == [b"token secret"]
+        assert request.values(b"x-forwarded-for") == [b"127.0.0.1"]
+        assert request.values(b"host") == [b"localhost"]
