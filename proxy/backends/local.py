@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy.backends import guard
+from proxy.backends.lock import DirectoryLock
 from proxy.backends.probe import OK, Sleep, probe, until_answering
 from proxy.backends.process import End, Server
 from proxy.config import inheritable_environ
@@ -86,6 +87,7 @@ class LocalBackend:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._root = Path(root).absolute()
+        self._lock = DirectoryLock(self._root)
         self._command = command
         self._ready_path = ready_path
         self._extra_env_vars = dict(extra_env_vars or {})
@@ -101,7 +103,13 @@ class LocalBackend:
         self._observer = observer
 
     async def open(self) -> None:
-        """Do nothing: what an earlier proxy ran has ended with it."""
+        """Take the directory for this process alone. What an earlier proxy ran has ended with it.
+
+        Raises:
+            ConfigError: another proxy uses it.
+            OSError: it cannot be used.
+        """
+        self._lock.acquire()
 
     async def start(self, key: Key) -> Handle:
         """Return the handle of a notebook server that answers; one that runs but no longer answers is replaced.
@@ -155,6 +163,7 @@ class LocalBackend:
         """Stop every notebook server, all at once; one that survives is in the log."""
         stops = (self.stop(key) for key in self._servers)
         await asyncio.gather(*stops, return_exceptions=True)
+        self._lock.release()
 
     def _tell(self, key: Key, progress: Progress) -> None:
         if self._observer is not None:

@@ -244,6 +244,40 @@ async def test_proxy_that_cannot_connect_says_nothing_about_the_server(
         await pool.acquire(handle_of(origin))
 
 
+class _CrampedLoop:
+    """An event loop that has no file descriptor left until a connection has been closed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, kept: Connection) -> None:
+        self._loop = loop
+        self._kept = kept
+        self.attempts = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def create_connection(self, *args: Any) -> Any:
+        self.attempts += 1
+        if self._kept.transport is not None:
+            raise OSError(errno.EMFILE, "none left")
+        return await self._loop.create_connection(*args)
+
+
+async def test_kept_connections_make_room_for_one_that_is_wanted(
+    pool: Pool, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = await pool.acquire(handle_of(origin))
+    pool.release(kept)
+    loop = _CrampedLoop(asyncio.get_running_loop(), kept)
+    monkeypatch.setattr(pool, "_loop", loop)
+
+    connection = await pool.acquire(handle_of(origin), fresh=True)
+
+    assert connection.is_open
+    assert loop.attempts == 2
+    assert not pool._idle
+    connection.abort()
+
+
 async def test_server_that_does_not_answer_may_only_be_busy(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream, "CONNECT_TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
