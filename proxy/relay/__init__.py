@@ -1,5 +1,6 @@
 """Carry one request or one websocket between a client and a notebook server, untouched.
 
-`headers` and `frames` are pure; `response` reads what the notebook server answers, as hostile input; `upstream` keeps
-connections; `http` and `websocket` each carry one thing. Knows nothing of workspaces but their `Handle`.
+`headers` and `frames` are pure; `listener`, `server` and `client` are the client's side, with limits on what it may
+take; `response` reads what the notebook server answers, as hostile input; `upstream` keeps connections; `http` and
+`websocket` each carry one thing. Knows nothing of workspaces but their `Handle`.
 """

@@ -1,8 +1,8 @@
 """The client's side: what the relay and the gateway ask of aiohttp's server beyond its documentation.
 
 A response that is already on its way (`Relayed`), the raw bytes after an upgrade (`take_over`), an end that cannot be
-taken for the end of a body (`cut_off`). What else reaches into aiohttp is in `server`. The dependency's range is
-pinned for their sake.
+taken for the end of a body (`cut_off`). What else reaches into aiohttp is in `client` and `server`. The dependency's
+range is pinned for their sake.
 """
 
 from __future__ import annotations

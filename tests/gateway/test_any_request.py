@@ -55,10 +55,12 @@ async def staged() -> AsyncIterator[Stage]:
     answers = Answers()
     async with Origin(answers) as origin:
         backend, pool, judge = MovingBackend(origin.port), Pool(None), Activity("traffic")
-        supervisor = Supervisor(backend, Config())
+        config = Config()
+        supervisor = Supervisor(backend, config)
         gateway = Gateway(
             supervisor, pool, WebsocketRelay(pool), namespace="default", activity=judge, wake=Wake("any", judge),
-            clock=SystemClock(),
+            clock=SystemClock(), page_after=config.page_after,
+            hold_timeout=config.hold_timeout,
         )  # fmt: skip
         server = ClientServer(gateway.handle)
         listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)

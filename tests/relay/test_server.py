@@ -318,6 +318,29 @@ async def test_head_that_never_ends_is_not_kept() -> None:
         assert await refused(client) == (431, "headers-too-large")
 
 
+async def test_body_behind_an_upgrade_that_was_declined_is_not_taken_for_a_head() -> None:
+    reading, gate = Reading(), asyncio.Event()
+
+    async def decline(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "POST":
+            return await reading(request)
+        await gate.wait()
+        return await answer(request)
+
+    async with serving(decline, SIZES) as service:
+        client = await service.sent(ask_upgrade("/"), ask("/", f"Content-Length: {SMALL * 10}", method="POST"))
+        await until(lambda: service.server.requests_count)
+        gate.set()
+        await client.take_response()
+        for _ in range(10):
+            await client.push(b"x" * SMALL)
+            await asyncio.sleep(0.001)
+
+        assert (await client.take_response()).status == 200
+
+    assert len(reading.read) == SMALL * 10
+
+
 async def test_many_small_heads_are_not_taken_for_a_large_one() -> None:
     async with serving(answer, SIZES) as service:
         client = await service.sent(ask() * 500)
