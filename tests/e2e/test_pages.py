@@ -18,7 +18,8 @@ from playwright.sync_api import expect
 import proxy
 from proxy.backends.local import _JUPYTER
 from proxy.pages.words import duration, fraction
-from tests.e2e import streaming_server, until
+from tests.cluster.images import Image
+from tests.e2e import refuse_news, streaming_server, until
 from tests.e2e.browser import PATIENCE_MS, Complaints, barriers, look, until_lab_is_there
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import BrowserContext, Locator, Page
 
+    from tests.cluster.threaded import ThreadedCluster
     from tests.e2e import Proxy
     from tests.e2e.conftest import Proxies
 
@@ -135,6 +137,20 @@ def test_waiting_page_survives_a_restart_of_the_proxy(page: Page, start: Proxies
     until(lambda: "workspace starting: id=demo" in second.log(), "the page asks for the start again")
     steering.gate.touch()
 
+    until_lab_is_there(page)
+
+
+def test_waiting_page_tells_what_a_cluster_does(page: Page, start: Proxies, cluster: ThreadedCluster) -> None:
+    refuse_news(cluster.root / "claims/default/ws-demo")
+    cluster.do(lambda double: double.images.set("slow", Image("jupyter", pull_seconds=5)))
+    kubeconfig = cluster.do(lambda double: double.kubeconfig())
+    flags = ("--backend=kubernetes", f"--kubeconfig={kubeconfig}", "--workspace-pvc-size=1Gi")
+    proxy = start(*flags, "--image=example.org/slow:1")
+
+    page.goto(f"{proxy.url}/ws/demo/lab")
+
+    expect(page.get_by_text(re.compile(r"The node pulls the image example\.org/slow:1 [1-9] s"))).to_be_visible()
+    look(page, "waiting_page_of_a_cluster")
     until_lab_is_there(page)
 
 

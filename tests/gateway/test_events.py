@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from proxy.errors import StartFailed
+from proxy.report import Progress, Step
 from proxy.workspace import Phase
 from tests.gateway.conftest import DEMO
 from tests.gateway.test_shutdown import serving
@@ -53,6 +54,22 @@ async def test_page_is_told_each_change_of_a_start(launch: Launch) -> None:
     assert first["headline"] == "Starting demo"
     assert first["retry_url"] == "/ws/demo/lab"
     assert set(states) == {"starting", "running"}
+
+
+async def test_page_is_told_each_step_of_a_start_at_once(launch: Launch) -> None:
+    proxy = await launch()
+    proxy.backend.gate.clear()
+    await proxy.sent(ask())
+    await until(lambda: proxy.backend.starts["demo"])
+    wire = await opened(proxy)
+    await take_event(wire)
+    proxy.clock.advance(12)
+
+    for number, step in enumerate((Step.SCHEDULED, Step.PULLING, Step.STARTING)):
+        proxy.supervisor.progress(DEMO, Progress(step, f"Step <{number}>."))
+        event = await take_event(wire)
+        assert (event["step"], event["step_seconds"], event["elapsed_seconds"]) == (f"Step <{number}>", 0, 12)
+    proxy.backend.gate.set()
 
 
 async def test_page_is_told_of_a_failure_in_full(launch: Launch) -> None:
