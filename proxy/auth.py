@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from multidict import istr
+
 from proxy.errors import BadRequest, CrossOrigin, MethodRefused
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ _REFUSED_METHODS: Final = frozenset({"CONNECT", "TRACE"})
 # Names and addresses as browsers send them: punycode, no escapes (RFC 3986 section 3.2.2 would allow more).
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]*))?")
 _ORIGIN: Final = re.compile(r"(https?)://([^/?#@]+)", re.IGNORECASE)
+_SITE, _MODE = istr("Sec-Fetch-Site"), istr("Sec-Fetch-Mode")
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
 
@@ -99,7 +102,7 @@ def check_site(headers: Mapping[str, str]) -> None:
     Raises:
         CrossOrigin: a page of another site asks, and it is no navigation.
     """
-    if headers.get("Sec-Fetch-Site") == "cross-site" and headers.get("Sec-Fetch-Mode") != "navigate":
+    if headers.get(_SITE) == "cross-site" and headers.get(_MODE) != "navigate":
         raise CrossOrigin("A page of another site sent this request (Sec-Fetch-Site). Nothing was done.")
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from proxy import answers, auth
 from proxy.actions import Actions
@@ -32,9 +32,10 @@ from proxy.events import Streams
 from proxy.hold import Hold
 from proxy.in_flight import InFlight
 from proxy.naming import namespace_of
-from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read
+from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read, peer_of
+from proxy.relay.exchange import Order
 from proxy.relay.headers import forwarded_lines
-from proxy.relay.http import Order, relay_http
+from proxy.relay.http import relay_http
 from proxy.reserved import Reserved, is_reserved
 from proxy.sight import Sight
 from proxy.target import Target, parse_target
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from ipaddress import IPv4Network, IPv6Network
 
+    from proxy.activity_rules import Verdict
     from proxy.relay.upstream import Pool
     from proxy.relay.websocket import WebsocketRelay
     from proxy.supervisor import Supervisor
@@ -53,6 +55,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SERVER_ERROR: Final = 500
+_VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
+_SCHEME: Final = "http"  # what the listener speaks
+_CACHE_SIZE: Final = 1024
+_CACHED_LENGTH: Final = 256
 
 
 class Gateway:
@@ -95,6 +101,9 @@ class Gateway:
         self._is_trusted = _trust(trusted_proxies)
         self._activity = activity or Activity()
         self._clock = clock or SystemClock()
+        self._key = lru_cache(maxsize=_CACHE_SIZE)(self._make_key)
+        self._uses = lru_cache(maxsize=_CACHE_SIZE)(self._make_use)
+        self._forwarded_for = lru_cache(maxsize=_CACHE_SIZE)(forwarded_lines)
         self._in_flight = InFlight()
         self.streams = Streams(self._in_flight)
         sight = Sight(supervisor, self._in_flight, self._clock, self._key)
@@ -111,8 +120,11 @@ class Gateway:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Cancelled when the client goes away, which ends the relay but no start."""
-        with self._in_flight.one():
+        task = self._in_flight.enter()
+        try:
             response = await self._respond(request)
+        finally:
+            self._in_flight.leave(task)
         if isinstance(response, Relayed):
             return RELAYED_CLOSE if self._in_flight.is_draining else response
         if self._in_flight.is_draining or not is_read(request):
@@ -152,18 +164,19 @@ class Gateway:
         self._in_flight.cut_off()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        host = request.headers.get("Host", "")
-        auth.check_method(request.method)
-        if request.version not in (HttpVersion10, HttpVersion11):
+        method, version, headers = request.method, request.version, request.headers
+        host = headers.get(hdrs.HOST, "")
+        auth.check_method(method)
+        if version not in _VERSIONS:
             raise BadRequest("bad-version", "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
         self._check_host(host)
         target = parse_target(request.raw_path, host)
-        is_upgrade = _is_websocket(request)
-        auth.check_origin(request.method, request.headers.getall("Origin", ()), host, is_upgrade=is_upgrade)
-        auth.check_site(request.headers)
+        is_upgrade = hdrs.UPGRADE in headers and _is_websocket(request)
+        auth.check_origin(method, headers.getall(hdrs.ORIGIN, ()), host, is_upgrade=is_upgrade)
+        auth.check_site(headers)
         if is_upgrade and request.body_exists:
             raise BadRequest("bad-handshake", "A websocket handshake must not have a body.")
-        coding = request.headers.get("Transfer-Encoding")
+        coding = headers.get(hdrs.TRANSFER_ENCODING)
         if coding is not None:
             _check_framing(coding, request)
         if target.workspace_id is None:
@@ -175,19 +188,22 @@ class Gateway:
             return answers.to(f"{target.path}/" + ("" if target.query is None else f"?{target.query}"), status=307)
         if is_reserved(target):
             return await self._reserved.answer(request, key, target)
+        self._in_flight.carry(key)
         try:
-            with self._in_flight.carried(key):
-                return await self._relay(request, key, target, is_upgrade=is_upgrade)
+            return await self._relay(request, key, target, self._forwarded(request, host), is_upgrade=is_upgrade)
         except ProxyError as error:
             _log(request, error)
             return self._hold.answer(request, key, target, error)
+        finally:
+            self._in_flight.put_down(key)
 
     async def _relay(
-        self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool
+        self, request: web.BaseRequest, key: Key, target: Target, forwarded: bytes, *, is_upgrade: bool
     ) -> web.StreamResponse:
         """Relay to the workspace's notebook server; start it anew once if it is not where it was."""
-        forwarded = self._forwarded(request)
-        handle = await self._hold.find(request, key, target, is_upgrade=is_upgrade)
+        handle = self._supervisor.running(key)
+        if handle is None:
+            handle = await self._hold.find(request, key, target, is_upgrade=is_upgrade)
         use = self._use(request, key, target, is_upgrade=is_upgrade)
         use.touch()
         order = Order(request, target.wire, handle, forwarded, use.touch)
@@ -206,24 +222,32 @@ class Gateway:
 
     def _use(self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool) -> Use:
         """Judge what the request means to its workspace."""
+        method = request.method
+        verdict = self._activity.judge(method, target.below, target.query, is_websocket=is_upgrade)
+        is_page = is_upgrade and sender_of(request.headers, target.base) is not Sender.PROGRAM
+        make = self._uses if len(target.path) <= _CACHED_LENGTH else self._make_use
+        return make(key, method, target.path, verdict, is_page)
+
+    def _make_use(self, key: Key, method: str, path: str, verdict: Verdict, is_page: bool) -> Use:
         return Use(
             self._supervisor,
             key,
-            request.method,
-            target.path,
-            self._activity.judge(request.method, target.below, target.query, is_websocket=is_upgrade),
-            is_page=is_upgrade and sender_of(request.headers, target.base) is not Sender.PROGRAM,
+            method,
+            path,
+            verdict,
+            is_page=is_page,
             is_everything=self._activity.is_traffic,
             clock=self._clock,
         )
 
-    def _key(self, workspace_id: str) -> Key:
+    def _make_key(self, workspace_id: str) -> Key:
         return Key(workspace_id, namespace_of(self._namespace, workspace_id))
 
-    def _forwarded(self, request: web.BaseRequest) -> bytes:
-        peer = request.remote or "unknown"
-        believed = request.raw_headers if self._is_trusted(peer) else ()
-        return forwarded_lines(peer, request.scheme, request.headers.get("Host", ""), believed=believed)
+    def _forwarded(self, request: web.BaseRequest, host: str) -> bytes:
+        peer = peer_of(request)
+        if self._is_trusted(peer):
+            return forwarded_lines(peer, _SCHEME, host, believed=request.raw_headers)
+        return self._forwarded_for(peer, _SCHEME, host)
 
 
 def _check_framing(coding: str, request: web.BaseRequest) -> None:

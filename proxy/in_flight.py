@@ -6,12 +6,9 @@ One per gateway. A stream of events is not waited for: it has no end of its own,
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from proxy.workspace import Key
@@ -22,37 +19,39 @@ class InFlight:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._carried: Counter[Key] = Counter()
-        self._is_quiet = asyncio.Event()
-        self._is_quiet.set()
+        self._carried: dict[Key, int] = {}
+        self._is_quiet = asyncio.Event()  # set by the last one to leave while draining
+        self._loop = asyncio.get_running_loop()
         self.is_draining = False
         """Each answer is the last on its connection."""
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Count the request of the current task for as long as the context lasts."""
-        task = asyncio.current_task()
+    def enter(self) -> asyncio.Task[Any]:
+        """Count the request of the current task, which is returned, until it leaves."""
+        task = asyncio.current_task(self._loop)
         assert task is not None  # the server runs each request as a task
         self._tasks.add(task)
-        self._is_quiet.clear()
-        try:
-            yield
-        finally:
-            self._leave(task)
+        return task
 
-    @contextmanager
-    def carried(self, key: Key) -> Iterator[None]:
-        """Count what is relayed to a workspace for as long as the context lasts."""
-        self._carried[key] += 1
-        try:
-            yield
-        finally:
-            self._carried[key] -= 1
-            if not self._carried[key]:
-                del self._carried[key]
+    def leave(self, task: asyncio.Task[Any]) -> None:
+        """Count it no more."""
+        self._tasks.discard(task)
+        if self.is_draining and not self._tasks:
+            self._is_quiet.set()
+
+    def carry(self, key: Key) -> None:
+        """Count what is relayed to a workspace, until it is put down."""
+        self._carried[key] = self._carried.get(key, 0) + 1
+
+    def put_down(self, key: Key) -> None:
+        """Count it no more."""
+        left = self._carried[key] - 1
+        if left:
+            self._carried[key] = left
+        else:
+            del self._carried[key]
 
     def connections(self, key: Key) -> int:
         """Return how many requests and websockets are being relayed to a workspace."""
@@ -60,13 +59,16 @@ class InFlight:
 
     def exempt(self) -> None:
         """Count the request of the current task no more: nobody waits for its end."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
-        self._leave(task)
+        self.leave(task)
 
     async def drain(self, seconds: float) -> bool:
         """Wait until nothing is under way, for at most so long; tell whether that was reached."""
         self.is_draining = True
+        if not self._tasks:
+            return True
+        self._is_quiet.clear()
         try:
             async with asyncio.timeout(seconds):
                 await self._is_quiet.wait()
@@ -78,8 +80,3 @@ class InFlight:
         """End what is under way, in a way that no client can take for the end of an answer."""
         for task in self._tasks:
             task.cancel()
-
-    def _leave(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not self._tasks:
-            self._is_quiet.set()

@@ -8,7 +8,8 @@ the path that is authorised is the path that is routed is the path that is forwa
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -19,6 +20,8 @@ PREFIX: Final = "/ws/"
 _NOT_VISIBLE: Final = re.compile(r"[^!-~]")  # RFC 3986 section 2: a URI is visible ASCII
 _DOT_SEGMENT: Final = re.compile(rb"(?:^|[/\\])\.{1,2}(?:[/\\;]|$)")
 _TOKEN_MAYBE: Final = re.compile(r"token|%", re.IGNORECASE)
+_CACHED_LENGTH: Final = 256
+_CACHE_SIZE: Final = 2048
 _DECODINGS: Final = 2  # the notebook server decodes once; something behind it may decode once more
 
 
@@ -31,27 +34,27 @@ class Target:
         query: what stood behind the first `?`, without `token` parameters; None where there was no `?`.
         workspace_id: the id if the path lies below `/ws/`, else None. Not yet checked to be a DNS-1123 label.
         is_bare: the path is `/ws/<id>`, without the slash that makes it the base URL.
+
+    Attributes:
+        base: the base URL's path, `/ws/<id>/`.
+        below: the path below the base URL, without its first slash.
+        wire: what stands in the request line that is sent upstream.
     """
 
     path: str
     query: str | None
     workspace_id: str | None
     is_bare: bool = False
+    base: str = field(init=False, compare=False, repr=False)
+    below: str = field(init=False, compare=False, repr=False)
+    wire: bytes = field(init=False, compare=False, repr=False)
 
-    @property
-    def base(self) -> str:
-        """The base URL's path, `/ws/<id>/`."""
-        return f"{PREFIX}{self.workspace_id}/"
-
-    @property
-    def below(self) -> str:
-        """The path below the base URL, without its first slash."""
-        return self.path[len(self.base) :]
-
-    @property
-    def wire(self) -> bytes:
-        """What stands in the request line that is sent upstream."""
-        return (self.path if self.query is None else f"{self.path}?{self.query}").encode("ascii")
+    def __post_init__(self) -> None:
+        base = f"{PREFIX}{self.workspace_id}/"
+        wire = self.path if self.query is None else f"{self.path}?{self.query}"
+        object.__setattr__(self, "base", base)
+        object.__setattr__(self, "below", self.path[len(base) :])
+        object.__setattr__(self, "wire", wire.encode("ascii"))
 
 
 def parse_target(raw: str, host: str) -> Target:
@@ -67,17 +70,32 @@ def parse_target(raw: str, host: str) -> Target:
     """
     if not raw.startswith("/"):
         raw = _origin_form(raw, host)
-    if _NOT_VISIBLE.search(raw) or "#" in raw:
-        raise BadRequest("bad-target", "The address must be plain ASCII without '#': encode other characters as %XX.")
     path, mark, query = raw.partition("?")
+    found = _cached(path) if len(path) <= _CACHED_LENGTH else _read_path(path)
+    if not mark:
+        return found
+    _refuse_invisible(query)
+    return Target(path, _without_token(query), found.workspace_id, found.is_bare)
+
+
+def _read_path(path: str) -> Target:
+    """Read a target without its query, which may hold secrets and is never kept."""
+    _refuse_invisible(path)
     _refuse_ambiguous(path)
-    stripped = _without_token(query) if mark else None
     if not path.startswith(PREFIX):
-        return Target(path, stripped, None)
+        return Target(path, None, None)
     workspace_id, slash, _ = path[len(PREFIX) :].partition("/")
     if "%" in workspace_id:
         raise InvalidKey(workspace_id, ID_RULE)
-    return Target(path, stripped, workspace_id, is_bare=not slash)
+    return Target(path, None, workspace_id, is_bare=not slash)
+
+
+_cached = lru_cache(maxsize=_CACHE_SIZE)(_read_path)
+
+
+def _refuse_invisible(text: str) -> None:
+    if _NOT_VISIBLE.search(text) or "#" in text:
+        raise BadRequest("bad-target", "The address must be plain ASCII without '#': encode other characters as %XX.")
 
 
 def _origin_form(raw: str, host: str) -> str:

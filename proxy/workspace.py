@@ -42,6 +42,13 @@ class Key:
 
     workspace_id: str
     namespace: str
+    _hash: int = field(init=False, repr=False, compare=False)  # each request looks it up several times
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.workspace_id, self.namespace)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def deployment_name(self) -> str:
@@ -80,7 +87,9 @@ class Handle:
     header_lines: bytes = field(init=False, repr=False, compare=False)
     """`headers` as they go over the wire, each line with its CRLF."""
     header_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
-    """Names of `headers`, lower-case: the client's own of these names are not passed on."""
+    """Names of `headers`, lower-case, but for `Authorization`, which is dropped anyway: the client's own of these names
+    are not passed on."""
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         url = URL(self.service_url)
@@ -94,7 +103,12 @@ class Handle:
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
         object.__setattr__(self, "address", self.address if self.address[0] else (url.host, url.port))
         object.__setattr__(self, "header_lines", lines.encode("latin-1"))
-        object.__setattr__(self, "header_names", frozenset(name.lower().encode() for name in self.headers))
+        names = {name.lower().encode() for name in self.headers}
+        object.__setattr__(self, "header_names", frozenset(names - {b"authorization"}))
+        object.__setattr__(self, "_hash", hash((url, self.address)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __repr__(self) -> str:
         masked = dict.fromkeys(self.headers, "***")

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, hdrs, web
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -73,6 +73,12 @@ def expect_body(request: web.BaseRequest) -> None:
     cast("Any", request.protocol).expect_body()
 
 
+def peer_of(request: web.BaseRequest) -> str:
+    """Return the address that a request came from: looked up once for each connection."""
+    peer = request.protocol.peername
+    return "unknown" if not peer else peer if isinstance(peer, str) else peer[0]
+
+
 def can_be_followed(request: web.BaseRequest) -> bool:
     """Tell whether the client's connection can carry another request behind this one.
 
@@ -80,7 +86,7 @@ def can_be_followed(request: web.BaseRequest) -> bool:
     """
     if not request.keep_alive or request.version < HttpVersion11:
         return False
-    upgrade = request.headers.get("Upgrade")
+    upgrade = request.headers.get(hdrs.UPGRADE)
     return upgrade is None or upgrade.lower() == "websocket"
 
 

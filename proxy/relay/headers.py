@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 # RFC 9110 section 7.6.1 and what is sent in practice. Content-Length stays: the relay checks that it is kept.
-_CONNECTION: Final = frozenset(
+CONNECTION_HEADERS: Final = frozenset(
     {
         b"connection", b"http2-settings", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
         b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -31,6 +31,7 @@ _OURS: Final = frozenset(
     }
 )  # fmt: skip
 _KEPT_WHATEVER_CONNECTION_NAMES: Final = frozenset({b"content-length", b"host"})
+_NONE: Final[frozenset[bytes]] = frozenset()
 
 
 @lru_cache(maxsize=1024)
@@ -39,22 +40,23 @@ def _is_dropped_from_request(name: bytes) -> bool:
     canonical = name.lower().replace(b"_", b"-")
     if canonical == b"content-length":
         return b"_" in name  # what a server reads as a second length frames the request anew
-    return canonical in _CONNECTION or canonical in _OURS or canonical == b"expect"
+    return canonical in CONNECTION_HEADERS or canonical in _OURS or canonical == b"expect"
 
 
 @lru_cache(maxsize=1024)
 def _is_dropped_from_response(name: bytes) -> bool:
-    return name.lower() in _CONNECTION
+    return name.lower() in CONNECTION_HEADERS
 
 
 @lru_cache(maxsize=256)
 def _named(value: bytes) -> frozenset[bytes]:
-    """Return the headers that a `Connection` value names, lower-case."""
-    return frozenset(option.strip().lower() for option in value.split(b",")) - _KEPT_WHATEVER_CONNECTION_NAMES
+    """Return the headers that a `Connection` value names, lower-case, but for those that are dropped or kept anyway."""
+    options = frozenset(option.strip().lower() for option in value.split(b","))
+    return options - _KEPT_WHATEVER_CONNECTION_NAMES - CONNECTION_HEADERS
 
 
 def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
-    named: frozenset[bytes] = frozenset()
+    named = _NONE
     for name, value in headers:
         if len(name) == 10 and name.lower() == b"connection":  # noqa: PLR2004 - len("connection")
             named |= _named(value)
@@ -71,7 +73,7 @@ def values_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes
     return [value for found, value in headers if found.lower() == name]
 
 
-def request_lines(headers: RawHeaders, ours: bytes, *, replaced: frozenset[bytes] = frozenset()) -> bytes:
+def request_lines(headers: RawHeaders, ours: bytes, *, replaced: frozenset[bytes] = _NONE) -> bytes:
     """Return the header lines of a request to the notebook server, each with its CRLF, ours last.
 
     The client's `Authorization`, forwarding headers and `Expect` are dropped; those that `Connection` names are

@@ -1,20 +1,20 @@
 """Read a notebook server's response strictly: where it begins and ends, and nothing that is not HTTP/1.
 
-httptools reads heads and chunks; what it lets through is refused here. It is given a head to its last byte and not
-one more, so that what follows is framed here and no result depends on the pieces in which bytes come. One reader reads
-one response: it is thrown away with its message, so that nothing of a response can leak into the next. Bodies of known
-length and bodies that end with the connection bypass the parser, uncopied.
+httptools reads chunks, and the heads that `plain` does not know; what it lets through is refused here. It is given a
+head to its last byte and not one more, so that what follows is framed here and no result depends on the pieces in which
+bytes come. One reader with one parser reads one response: both are thrown away with it, so that nothing of a response
+can leak into the next. Bodies of known length and bodies that end with the connection bypass the parser, uncopied.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
 from proxy.errors import BadResponse, UpstreamClosed
+from proxy.relay.plain import PlainHead, headers_of, read_plain, reason_of
 
 if TYPE_CHECKING:
     from proxy.relay.headers import RawHeaders
@@ -24,28 +24,60 @@ MAX_INTERIM: Final = 8  # 1xx responses before the final one
 SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL, _LAST = 200, 599
 _NO_CONTENT, _NOT_MODIFIED = 204, 304
+_NEVER_PLAIN: Final = frozenset({_NO_CONTENT, _NOT_MODIFIED})  # whatever length they tell, there is no body
+_FRAMING_LENGTHS: Final = frozenset(map(len, (b"content-length", b"transfer-encoding")))
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _END_OF_CHUNKS: Final = re.compile(rb"[^\r\n]\r\n\r\n")  # the last bytes of a chunked body, with or without trailers
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # what no reason phrase holds: RFC 9112 section 4
 
 
-@dataclass(frozen=True, slots=True)
 class ResponseHead:
     """Status line and headers, as they came.
 
     Args:
         status: 100 to 599.
-        reason: what follows the status, often empty.
-        headers: names and values in their order and spelling.
         length: the body's size in bytes where it is known beforehand; 0 where there can be none.
         has_body: whether bytes of a body may follow at all.
+        read: reason phrase and headers.
+        plain: instead of `read` what `plain.read_plain` found.
+
+    Attributes:
+        lines: of a plain head, status line and headers as they are passed on.
     """
 
-    status: int
-    reason: bytes
-    headers: RawHeaders
-    length: int | None
-    has_body: bool
+    __slots__ = ("_raw", "_read", "has_body", "length", "lines", "status")
+
+    def __init__(
+        self,
+        status: int,
+        length: int | None,
+        *,
+        has_body: bool,
+        read: tuple[bytes, RawHeaders] | None = None,
+        plain: PlainHead | None = None,
+    ) -> None:
+        self.status = status
+        self.length = length
+        self.has_body = has_body
+        self._read = read
+        self._raw = b"" if plain is None else plain.raw
+        self.lines = None if plain is None else plain.lines
+
+    @property
+    def reason(self) -> bytes:
+        """What follows the status, often empty."""
+        return self._read[0] if self._read is not None else reason_of(self._raw)
+
+    @property
+    def headers(self) -> RawHeaders:
+        """Names and values in their order and spelling."""
+        return self._read[1] if self._read is not None else headers_of(self._raw)
+
+    def __eq__(self, other: object) -> bool:
+        names = ("status", "reason", "headers", "length", "has_body")
+        return isinstance(other, ResponseHead) and all(getattr(self, name) == getattr(other, name) for name in names)
+
+    __hash__ = None  # type: ignore[assignment] # what it holds can change
 
 
 class Receiver(Protocol):
@@ -77,6 +109,9 @@ class ResponseReader:
         is_reusable: another request may be sent on the connection once the response is complete.
         is_switched: the response is a 101; what follows it is not HTTP.
         tail: what has come of the new protocol.
+
+    Once it is complete, it holds neither its parser nor its receiver: each holds the reader in turn, and what holds
+    itself alive is left to the garbage collector, which stops everything to find it.
     """
 
     __slots__ = (
@@ -88,7 +123,7 @@ class ResponseReader:
     def __init__(self, method: str, receiver: Receiver, *, is_upgrade: bool = False) -> None:
         self._method = method
         self._receiver = receiver
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._length: int | None = None
@@ -122,18 +157,18 @@ class ResponseReader:
         """
         if not data:
             return
-        if self.is_switched:
+        if not self.has_head:
+            self._feed_head(data)
+        elif self.is_switched:
             self.tail += data
         elif self.is_complete:
             self.is_reusable = False  # bytes behind a message's end
+        elif self._left is not None:
+            self._feed_known_length(data)
         elif self._until_eof:
             self._receiver.on_body(data)
-        elif self.has_head and self._left is not None:
-            self._feed_known_length(data)
-        elif self.has_head:
-            self._feed_chunks(data)
         else:
-            self._feed_head(data)
+            self._feed_chunks(data)
 
     def eof(self) -> None:
         """Take the end of the connection.
@@ -148,6 +183,7 @@ class ResponseReader:
             where = "in the middle of its answer" if self.has_head or self._head_bytes else "without an answer"
             raise UpstreamClosed(f"The notebook server closed the connection {where}.")
         self._complete()
+        self._let_go()
 
     def _feed_known_length(self, data: bytes) -> None:
         assert self._left is not None
@@ -159,20 +195,35 @@ class ResponseReader:
         self._receiver.on_body(data)
         if self._left == 0:
             self._complete()
+            self._let_go()
 
     def _feed_head(self, data: bytes) -> None:
         if not self._head_bytes and not data.startswith(b"H"):  # the parser lets empty lines and RTSP/1.0 through
             raise BadResponse("The notebook server's answer is not HTTP.")
-        joined = self._last_bytes + data
+        joined = self._last_bytes + data if self._last_bytes else data
         found = joined.find(_END_OF_HEAD)
         end = len(data) if found < 0 else found + len(_END_OF_HEAD) - len(self._last_bytes)
         self._last_bytes = joined[-3:] if found < 0 else b""
         self._head_bytes += end
         if self._head_bytes > MAX_HEAD_BYTES:
             raise BadResponse(f"The notebook server's headers are larger than {MAX_HEAD_BYTES} bytes.")
-        self._parse(data[:end])
-        if end < len(data):
-            self.feed(data[end:])
+        head, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
+        plain = read_plain(head) if found >= 0 and self._head_bytes == end and self._method != "HEAD" else None
+        if plain is not None and plain.status not in _NEVER_PLAIN:
+            self._take_plain(plain)
+        else:
+            self._parse(head)
+        if rest:
+            self.feed(rest)
+
+    def _take_plain(self, plain: PlainHead) -> None:
+        self.has_head = self.is_reusable = True
+        self._length = self._left = plain.length
+        has_body = plain.length > 0
+        self._receiver.on_head(ResponseHead(plain.status, plain.length, has_body=has_body, plain=plain))
+        if not has_body:
+            self._complete()
+            self._let_go()
 
     def _feed_chunks(self, data: bytes) -> None:
         self._idle_bytes += len(data)
@@ -185,6 +236,8 @@ class ResponseReader:
             raise BadResponse(f"The notebook server sent more than {MAX_HEAD_BYTES} bytes between parts of a body.")
 
     def _parse(self, data: bytes) -> None:
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -195,10 +248,17 @@ class ResponseReader:
             if not self.is_complete:
                 raise BadResponse(f"The notebook server's answer is not HTTP: {error}.") from error
             self.is_reusable = False  # garbage behind a message's end
+        if self.is_complete:
+            self._let_go()
 
     def _complete(self) -> None:
         self.is_complete = True
         self._receiver.on_end()
+
+    def _let_go(self) -> None:
+        """Drop what holds the reader in turn; nothing of it is asked for again."""
+        self._parser = None
+        del self._receiver
 
     def _refuse(self, reason: str) -> None:
         self._error = BadResponse(f"The notebook server's answer is not valid: {reason}.")
@@ -219,7 +279,11 @@ class ResponseReader:
         """Take one header, or refuse a framing that two readers could understand differently."""
         if self.has_head:
             return  # a trailer: not passed on (RFC 9110 section 6.5.1)
-        lowered = name.lower()
+        if len(name) in _FRAMING_LENGTHS:
+            self._take_framing(name.lower(), value)
+        self._headers.append((name, value))
+
+    def _take_framing(self, lowered: bytes, value: bytes) -> None:
         if lowered == b"content-length":
             digits = value.strip(b" \t")  # RFC 9110 section 5.5: whitespace behind a value is not part of it
             if not digits.isdigit():
@@ -229,12 +293,12 @@ class ResponseReader:
             if self._transfer_encoding is not None or value.strip(b" \t").lower() != b"chunked":
                 self._refuse("unknown Transfer-Encoding")
             self._transfer_encoding = value
-        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Judge the head as a whole."""
         if self.is_complete:
             return
+        assert self._parser is not None  # it is what calls this
         status, version = self._parser.get_status_code(), self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             self._refuse(f"HTTP version {version}")
@@ -272,18 +336,20 @@ class ResponseReader:
         # RFC 9110 section 8.6: neither Content-Length nor Transfer-Encoding is in a 1xx.
         if self._interim > MAX_INTERIM or self._transfer_encoding is not None or self._length is not None:
             self._refuse("too many or malformed 1xx responses")
-        self._receiver.on_interim(ResponseHead(status, self._reason, self._headers, 0, has_body=False))
+        self._receiver.on_interim(ResponseHead(status, 0, has_body=False, read=(self._reason, self._headers)))
         self._headers, self._reason, self._head_bytes = [], b"", 0
 
     def _take_head(self, status: int) -> None:
+        assert self._parser is not None
         self.has_head = True
         self.is_switched = status == SWITCHING_PROTOCOLS
         self.is_reusable = self._parser.should_keep_alive() and not self.is_switched
         bodiless = self._method == "HEAD" or status in (SWITCHING_PROTOCOLS, _NO_CONTENT, _NOT_MODIFIED)
         if bodiless or self._length == 0:
-            self._receiver.on_head(ResponseHead(status, self._reason, self._headers, 0, has_body=False))
+            self._receiver.on_head(ResponseHead(status, 0, has_body=False, read=(self._reason, self._headers)))
             self._complete()
             return
         self._left = self._length
         self._until_eof = self._length is None and self._transfer_encoding is None
-        self._receiver.on_head(ResponseHead(status, self._reason, self._headers, self._length, has_body=True))
+        read = (self._reason, self._headers)
+        self._receiver.on_head(ResponseHead(status, self._length, has_body=True, read=read))

@@ -197,8 +197,21 @@ class Pool:
         self._awaiting_head: dict[Waiting, float] = {}
         self._partings: set[Parting] = set()
         self._loop = asyncio.get_running_loop()
+        self.create_future = self._loop.create_future
         self._now = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(_TICK, self._tick)
+
+    def take(self, handle: Handle) -> Connection | None:
+        """Return a kept connection to the handle's server, if there is one."""
+        kept = self._idle.get(handle)
+        while kept:
+            connection = kept.pop()
+            if not kept:
+                del self._idle[handle]
+            if connection.is_open:
+                connection.is_reused = True
+                return connection
+        return None
 
     async def acquire(self, handle: Handle, *, fresh: bool = False) -> Connection:
         """Return a connection to the handle's server: a kept one, or else a new one.
@@ -212,15 +225,8 @@ class Pool:
             UpstreamUnreachable: it may only be busy (no answer in `CONNECT_TIMEOUT`), or this process cannot connect
                 (no file descriptors, no address).
         """
-        if not fresh:
-            kept = self._idle.get(handle)
-            while kept:
-                connection = kept.pop()
-                if not kept:
-                    del self._idle[handle]
-                if connection.is_open:
-                    connection.is_reused = True
-                    return connection
+        if not fresh and (kept := self.take(handle)) is not None:
+            return kept
         try:
             try:
                 return await self._connect(handle)

@@ -13,10 +13,10 @@ import os
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.errors import BadResponse, UpstreamError, UpstreamLost
-from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, cut_off, take_over
+from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, Relayed, cut_off, take_over
+from proxy.relay.exchange import Exchange, Order
 from proxy.relay.frames import FrameScanner, close_frame
 from proxy.relay.headers import response_lines, values_of
-from proxy.relay.http import Exchange, Order
 from proxy.relay.parting import end_writing
 
 if TYPE_CHECKING:
@@ -46,13 +46,20 @@ class Frames(Protocol):
 class Tunnel:
     """Two directions of one websocket. aiohttp feeds it the client's bytes, the connection the notebook server's.
 
-    The one coroutine that owns it waits in `run`.
+    The one coroutine that owns it waits in `run`. There may be thousands that do nothing, so it holds what it needs and
+    nothing of the handshake.
     """
 
-    def __init__(self, order: Order, connection: Connection, frames: Frames) -> None:
-        self._request = order.request
-        self._protocol = order.request.protocol
+    __slots__ = (
+        "_connection", "_frames", "_from_client", "_from_notebook", "_is_closing", "_is_ended", "_is_held", "_patience",
+        "_protocol", "_request", "_tail", "_waiter",
+    )  # fmt: skip
+
+    def __init__(self, request: web.BaseRequest, connection: Connection, frames: Frames, tail: bytes) -> None:
+        self._request = request
+        self._protocol = request.protocol
         self._frames = frames
+        self._tail = tail  # what the notebook server sent behind its handshake
         self._connection = connection
         self._from_client = FrameScanner()
         self._from_notebook = FrameScanner()
@@ -62,9 +69,10 @@ class Tunnel:
         self._is_ended = False
         self._patience: asyncio.TimerHandle | None = None
 
-    async def run(self, tail: bytes) -> None:
-        """Carry bytes until one side ends. `tail` is what the notebook server sent behind its handshake."""
+    async def run(self) -> None:
+        """Carry bytes until one side ends."""
         self._connection.taker = self
+        tail, self._tail = self._tail, b""
         try:
             take_over(self._request, self)
             if tail:
@@ -225,6 +233,18 @@ class WebsocketRelay:
             BadResponse: what came is not a response, or not the right answer to this handshake.
             UpstreamTimeout: no answer came in time.
         """
+        opened = await self._open(order, open_frames)
+        if isinstance(opened, Relayed):
+            return opened
+        tunnel, connection = opened
+        try:
+            await self._run(order.request, tunnel)
+        finally:
+            self._pool.part(connection)
+        return RELAYED_CLOSE
+
+    async def _open(self, order: Order, open_frames: Callable[[], Frames]) -> tuple[Tunnel, Connection] | Relayed:
+        """Return what carries the websocket once its handshake is answered, or the answer that refuses it."""
         connection = await self._pool.acquire(order.handle, fresh=True)
         exchange = Exchange(order, connection, self._pool, is_upgrade=True)
         tunnel: Tunnel | None = None
@@ -234,15 +254,12 @@ class WebsocketRelay:
             if exchange.error is None and exchange.switched is not None:
                 self._answer(order, exchange.switched)
                 exchange.detach()
-                tunnel = Tunnel(order, connection, open_frames())
-                await self._run(order, tunnel, exchange.reader.tail)
-                return RELAYED_CLOSE
+                tunnel = Tunnel(order.request, connection, open_frames(), exchange.reader.tail)
+                return tunnel, connection
         finally:
             exchange.detach()
             if tunnel is None:
                 connection.abort()
-            else:
-                self._pool.part(connection)
             if exchange.has_answered and not exchange.is_ended:
                 cut_off(order.request)
         if exchange.error is not None and not exchange.has_answered:
@@ -265,14 +282,14 @@ class WebsocketRelay:
         lines = response_lines(head.headers, without_length=True)
         transport.write(b"".join((b"HTTP/1.1 101 Switching Protocols\r\n", lines, _UPGRADE, b"\r\n")))
 
-    async def _run(self, order: Order, tunnel: Tunnel, tail: bytes) -> None:
+    async def _run(self, request: web.BaseRequest, tunnel: Tunnel) -> None:
         self._tunnels.add(tunnel)
         try:
             if self._close_code is not None:
                 tunnel.close(self._close_code)
-            await tunnel.run(tail)
+            await tunnel.run()
         except Exception:
-            cut_off(order.request)  # an answer in words would be read as frames
+            cut_off(request)  # an answer in words would be read as frames
             raise
         finally:
             self._tunnels.discard(tunnel)
