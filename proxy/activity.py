@@ -94,7 +94,7 @@ class Activity:
         """Return what the rules say, whatever the mode is."""
         find = self._cached if len(path) <= _CACHED_LENGTH else self._candidates
         for rule in find(_WS if is_websocket else method, path):
-            if rule.fits_query(query or ""):
+            if not rule.conditions or rule.fits_query(query or ""):
                 return rule.verdict
         return Verdict.COUNTS
 
