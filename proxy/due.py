@@ -56,12 +56,16 @@ class Judge:
         if not self._is_reaping:
             return Verdict(math.inf, Fate.REAPER_OFF, "Nothing is stopped for being idle: the reaper is off.")
         kept = max(self._kept(tracked), key=lambda each: each.due)
-        end = tracked.started + self._max_age
+        end = self.end(tracked)
         if end < kept.due:
             return Verdict(end, Fate.TOO_OLD, f"No workspace runs for longer than {_words(self._max_age)}.")
         if now <= kept.due:
             return kept
         return Verdict(kept.due, Fate.IDLE, self._idle_words(tracked, kept, now))
+
+    def end(self, tracked: Tracked) -> float:
+        """Return when it is stopped whatever it does; infinite where it never is."""
+        return tracked.started + self._max_age
 
     def _kept(self, tracked: Tracked) -> Iterator[Verdict]:
         """Yield each reason for which it is kept, and until when."""

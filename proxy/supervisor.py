@@ -75,13 +75,14 @@ class Supervisor:
         self._starts = Starts(roster, backend, record, ledger, config, back_offs=self._back_offs, clock=clock, log=log)
         self._stops = Stops(roster, backend, record, self._starts, log=log)
         self._judge = judge = Judge(config)
-        asking = Asking(ask or _ask_jupyter(), WallTime(clock, config.idle_ttl.total_seconds()), clock)
+        self._wall = WallTime(clock, config.idle_ttl.total_seconds())
+        asking = Asking(ask or _ask_jupyter(), self._wall, clock)
         self._reaper = Reaper(
             self._stops.begin, self._tracked, record, backend, config, judge=judge, asking=asking, clock=clock, log=log
         )
         self._warnings = Warnings(self._tracked, judge, asking, ledger, config, clock=clock, log=log)
         self._reporting = Reporting(roster, record, ledger, judge, clock)
-        self._extensions = Extensions(roster, judge, ledger, config, clock)
+        self._extensions = Extensions(roster, record, backend, ledger, config, judge=judge, clock=clock, log=log)
         backend.observe(self)
 
     # What a request needs -------------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ class Supervisor:
             self._roster.move(tracked, Event.LOST, reason)
             self._log.warning("workspace lost: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
 
-    def found(self, key: Key, handle: Handle, last_active: datetime | None) -> None:
+    def found(self, key: Key, handle: Handle, last_active: datetime | None, started: datetime | None = None) -> None:
         """Adopt what runs without having been started here, or take its new handle; a start gets its own.
 
         Where nothing is stored it counts as used now.
@@ -250,6 +251,7 @@ class Supervisor:
         if tracked is None and not self._roster.is_closing:
             tracked = self._roster.add(key, None if last_active is None else -math.inf)
             tracked.handle = handle
+            tracked.started = self._wall.moment(started) if started is not None else self._monotonic()
             self._roster.move(tracked, Event.FOUND, "It runs already; this proxy did not start it.")
             self._back_offs.clear(key)
             self._log.info("workspace found: id=%s namespace=%s", key.workspace_id, key.namespace)
@@ -265,6 +267,10 @@ class Supervisor:
         tracked = self._tracked.get(key)
         if tracked is not None and tracked.phase is not Phase.STARTING:  # which counts as used when it is ready
             self._record.learn(tracked, at)
+
+    def extended(self, key: Key, until: datetime) -> None:
+        """Give it the time that somebody asked of another replica, or before a restart."""
+        self._extensions.learn(key, until)
 
     def condemned(self, key: Key) -> None:
         """Object to a reap if it has been used, now or as soon as it is."""

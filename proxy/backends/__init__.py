@@ -25,11 +25,14 @@ class Observer(Protocol):
     def lost(self, key: Key, handle: Handle, reason: str) -> None:
         """Learn that the server behind this handle ended, or is no longer where it was."""
 
-    def found(self, key: Key, handle: Handle, last_active: datetime | None) -> None:
-        """Learn that a server runs which was not started here; it was last used then, as far as is stored."""
+    def found(self, key: Key, handle: Handle, last_active: datetime | None, started: datetime | None = None) -> None:
+        """Learn that a server runs which was not started here; it was last used and made then, as far as is stored."""
 
     def active(self, key: Key, at: datetime) -> None:
         """Learn that somebody else stored this activity."""
+
+    def extended(self, key: Key, until: datetime) -> None:
+        """Learn that somebody gave it this much time; none of it is taken back."""
 
     def condemned(self, key: Key) -> None:
         """Learn that somebody is about to reap it, unless newer activity is stored."""
@@ -91,6 +94,13 @@ class Backend(Protocol):
             key: which.
             last_active: UTC.
             pardon: also withdraw a mark, whoever made it.
+
+        Raises:
+            StopFailed: it could not be stored.
+        """
+
+    async def extend(self, key: Key, until: datetime) -> None:
+        """Store until when it is not to be stopped for being idle, if that is later than what is stored.
 
         Raises:
             StopFailed: it could not be stored.

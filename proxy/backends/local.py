@@ -159,6 +159,9 @@ class LocalBackend:
     async def store(self, key: Key, last_active: datetime, *, pardon: bool = False) -> None:
         """Store nothing: a server does not outlive the proxy that knows when it was used."""
 
+    async def extend(self, key: Key, until: datetime) -> None:
+        """Store nothing, for the same reason."""
+
     async def close(self) -> None:
         """Stop every notebook server, all at once; one that survives is in the log."""
         stops = (self.stop(key) for key in self._servers)

@@ -101,6 +101,8 @@ class MovingBackend:
 
     async def store(self, key: Key, last_active: datetime, *, pardon: bool = False) -> None: ...
 
+    async def extend(self, key: Key, until: datetime) -> None: ...
+
     async def close(self) -> None:
         self.is_closed = True
 

@@ -91,13 +91,14 @@ class FakeCluster:
 
     running: dict[Key, Handle] = field(default_factory=dict)
     last_active: dict[Key, datetime] = field(default_factory=dict)
+    extended: dict[Key, datetime] = field(default_factory=dict)
     marks: dict[Key, FakeBackend] = field(default_factory=dict)
     replicas: list[FakeBackend] = field(default_factory=list)
     ports: itertools.count[int] = field(default_factory=lambda: itertools.count(40_000))
     ended: list[Key] = field(default_factory=list)  # each stop that stopped something
 
     def end(self, key: Key) -> None:
-        for kept in (self.running, self.last_active, self.marks):
+        for kept in (self.running, self.last_active, self.extended, self.marks):
             kept.pop(key, None)
 
 
@@ -136,6 +137,7 @@ class FakeBackend:
         self.storing: list[asyncio.Future[None]] = []
         self.most_stops_at_once = 0
         self.violations: list[str] = []
+        self.started: dict[Key, datetime] = {}  # when what is found was made, where that is known
         self.now = SystemClock().now
         self._observer: Observer | None = None
 
@@ -238,6 +240,16 @@ class FakeBackend:
             for replica in self.cluster.replicas:  # itself included: a write is seen by who made it
                 replica.observer.active(key, last_active)
 
+    async def extend(self, key: Key, until: datetime) -> None:
+        if key in self.broken_stores:
+            raise self.broken_stores[key]
+        if not self.is_replica or key not in self.running:
+            return
+        self.cluster.marks.pop(key, None)
+        self.cluster.extended[key] = max(until, self.cluster.extended.get(key, until))
+        for replica in self.cluster.replicas:
+            replica.observer.extended(key, self.cluster.extended[key])
+
     async def close(self) -> None:
         self.running.clear()
 
@@ -245,6 +257,8 @@ class FakeBackend:
         stored = self.cluster.last_active.get(key)
         if stored is not None and last_active < stored <= self.now():
             raise Contested("Newer activity is stored.", stored)
+        if self.cluster.extended.get(key, self.now()) > self.now():
+            raise Contested("Somebody asked for more time.")
 
     def _last_marked(self, key: Key) -> datetime:
         return [last_active for marked, last_active in self.marked if marked == key][-1]
@@ -288,7 +302,9 @@ class FakeBackend:
     def find(self, key: Key = KEY, last_active: datetime | None = None) -> Handle:
         """Report what runs; should nothing run, somebody has started it."""
         handle = self.given[key] = self.running.setdefault(key, self._new_handle(key))
-        self.observer.found(key, handle, last_active or self.cluster.last_active.get(key))
+        self.observer.found(key, handle, last_active or self.cluster.last_active.get(key), self.started.get(key))
+        if key in self.cluster.extended:
+            self.observer.extended(key, self.cluster.extended[key])
         return handle
 
     def replace(self, key: Key = KEY, last_active: datetime | None = None) -> Handle:

@@ -14,7 +14,7 @@ from proxy.report import Fate, Progress, Report, Step
 from proxy.workspace import Key, Phase
 
 from .fakes import KEY, FakeClock, settle
-from .stage import IDLE_TTL, REAP_INTERVAL, Stage, reaping, staged
+from .stage import IDLE_TTL, REAP_INTERVAL, Stage, reaping, replicated, staged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -302,6 +302,89 @@ async def test_extension_ends_with_the_notebook_server(stage: Stage) -> None:
     await stage.supervisor.ensure_running(KEY)
 
     assert report(stage).extended_until is None
+
+
+async def test_extension_holds_on_every_replica_and_over_a_restart() -> None:
+    async with replicated() as (first, second):
+        await first.supervisor.ensure_running(KEY)
+        second.backend.find()
+        until = first.supervisor.extend(KEY, timedelta(hours=10)).extended_until
+        await settle()
+        second.backend.die()  # and is found anew, as after a restart
+
+        second.backend.find()
+
+        assert until is not None
+        assert report(second).extended_until == until
+        async with reaping(first, second):
+            await first.clock.advance(10 * 3600)
+            assert [first.backend.stops[KEY], second.backend.stops[KEY]] == [0, 0]
+            await first.clock.advance(2 * 3600)
+        assert sum((first.backend.stops + second.backend.stops).values()) == 1
+
+
+async def test_extension_on_another_replica_calls_off_a_reap_that_was_announced() -> None:
+    async with replicated() as (first, second):
+        await first.supervisor.ensure_running(KEY)
+        second.backend.find()
+        async with reaping(first):
+            await first.clock.advance(IDLE_TTL + REAP_INTERVAL)
+            assert KEY in first.backend.cluster.marks
+
+            second.supervisor.extend(KEY)
+            await first.clock.advance(2 * REAP_INTERVAL)
+
+        assert KEY in first.backend.running
+        assert report(first).fate is Fate.EXTENDED
+
+
+@pytest.mark.parametrize("hours", [-1, 25])
+async def test_extension_that_nobody_can_have_asked_for_is_not_believed(stage: Stage, hours: int) -> None:
+    await stage.supervisor.ensure_running(KEY)
+
+    stage.backend.observer.extended(KEY, stage.clock.now() + timedelta(hours=hours))
+    stage.backend.observer.extended(OTHER, stage.clock.now() + timedelta(hours=1))
+
+    assert report(stage).extended_until is None
+
+
+@pytest.mark.parametrize("error", [StopFailed("Kubernetes does not answer."), ZeroDivisionError()])
+async def test_extension_that_cannot_be_stored_holds_here_and_is_logged(
+    stage: Stage, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    await stage.supervisor.ensure_running(KEY)
+    stage.backend.broken_stores[KEY] = error
+
+    stage.supervisor.extend(KEY, timedelta(hours=10))
+    async with reaping(stage):
+        await stage.clock.advance(10 * 3600)
+
+    assert KEY in stage.backend.running
+    assert ["extension not stored" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_no_more_time_is_given_to_what_max_age_ends() -> None:
+    async with staged(max_age=timedelta(minutes=30)) as stage:
+        await stage.supervisor.ensure_running(KEY)
+
+        with pytest.raises(ExtendRefused) as refused:
+            stage.supervisor.extend(KEY)
+
+        assert refused.value.code == "max-age"
+
+
+async def test_age_of_what_is_found_counts_from_when_it_was_made() -> None:
+    async with staged(max_age=timedelta(hours=10)) as stage:
+        stage.backend.started[KEY] = stage.clock.now() - timedelta(hours=8)
+        stage.backend.find()
+
+        assert report(stage).due_at == stage.clock.now() + timedelta(hours=1)
+        await stage.clock.advance(3600 - 1)
+        stage.supervisor.touch(KEY)
+        assert (report(stage).fate, report(stage).due_at) == (
+            Fate.TOO_OLD,
+            stage.clock.now() + timedelta(seconds=3601),
+        )
 
 
 # Beginning without waiting --------------------------------------------------------------------------------------------

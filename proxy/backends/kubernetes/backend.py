@@ -70,7 +70,7 @@ class KubernetesBackend:
         config, clock = self._config, self._clock
         namespace_of_secret(config)
         self._api = await Api.connect(config.kubeconfig or None, config.kube_context or None, clock=clock)
-        self._fence = Fence(self._api, self._replica, clock, config.reap_grace)
+        self._fence = Fence(self._api, self._replica, clock, config.reap_grace, config.max_extend)
         self.following = Following(self._api, config, clock, self._fence, self._observer)
         self.sweeper = Sweeper(self.following, self._fence, self.stop, config, clock)
         self.following.begin()
@@ -139,6 +139,10 @@ class KubernetesBackend:
     async def store(self, key: Key, last_active: datetime, *, pardon: bool = False) -> None:
         """Raise what is stored on the Deployment."""
         await self._fence.store(key, last_active, pardon=pardon)
+
+    async def extend(self, key: Key, until: datetime) -> None:
+        """Raise what is stored on the Deployment."""
+        await self._fence.extend(key, until)
 
     async def _get_objects(self) -> Objects:
         """Return the writer, with the keys; they are read, or made, by the first who needs them."""

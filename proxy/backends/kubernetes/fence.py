@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.kubernetes.api_errors import ApiError, ApiFailure
-from proxy.backends.kubernetes.ownership import LAST_ACTIVE, REAP_MARK, is_ours
+from proxy.backends.kubernetes.ownership import EXTENDED_UNTIL, LAST_ACTIVE, REAP_MARK, is_ours
 from proxy.backends.kubernetes.wire import path_to
 from proxy.errors import Contested, StopFailed
 
@@ -64,6 +64,11 @@ def last_active_of(obj: Mapping[str, Any]) -> datetime | None:
     return parse_time(annotations_of(obj).get(LAST_ACTIVE))
 
 
+def extended_until_of(obj: Mapping[str, Any]) -> datetime | None:
+    """Return until when a Deployment is not to be stopped for being idle."""
+    return parse_time(annotations_of(obj).get(EXTENDED_UNTIL))
+
+
 class Fence:
     """Reads and writes what is stored.
 
@@ -72,13 +77,15 @@ class Fence:
         replica: this process's name, unique among replicas.
         clock: its wall clock stamps marks.
         grace: `reap_grace`.
+        max_extend: what lies further ahead was written by nobody of ours.
     """
 
-    def __init__(self, api: Api, replica: str, clock: Clock, grace: timedelta) -> None:
+    def __init__(self, api: Api, replica: str, clock: Clock, grace: timedelta, max_extend: timedelta) -> None:
         self._api = api
         self._replica = replica
         self._clock = clock
         self._grace = grace
+        self._max_extend = max_extend + _SAME
 
     def is_condemned(self, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
         """Tell whether another replica has announced a reap between two looks; whatever its clock says.
@@ -136,6 +143,25 @@ class Fence:
                 return
         raise StopFailed("It changes too often for its activity to be stored.")
 
+    async def extend(self, key: Key, until: datetime) -> None:
+        """Raise what is stored about the time that it is given, and withdraw a mark. Gone is success.
+
+        Raises:
+            StopFailed: it could not be stored.
+        """
+        for _ in range(LOOKS):
+            try:
+                found = await self._get(key)
+            except Contested:
+                return
+            stored = extended_until_of(found)
+            changes: dict[str, str | None] = {REAP_MARK: None} if REAP_MARK in annotations_of(found) else {}
+            if stored is None or stored < until:
+                changes[EXTENDED_UNTIL] = format_time(until)
+            if not changes or await self._write(key, found, changes) is not None:
+                return
+        raise StopFailed("It changes too often for its extension to be stored.")
+
     async def delete(self, key: Key, mark: Mark | None = None) -> str | None:
         """Delete a Deployment, its pods first; with a mark only if nothing newer was stored since. Gone is success.
 
@@ -183,6 +209,9 @@ class Fence:
         stored = last_active_of(found)
         if stored is not None and stored > last_active + _SAME and stored <= self._clock.now():
             raise Contested("Newer activity is stored.", stored)
+        until = extended_until_of(found)
+        if until is not None and self._clock.now() < until < self._clock.now() + self._max_extend:
+            raise Contested("Somebody asked for more time.")
 
     async def _get(self, key: Key) -> Object:
         try:

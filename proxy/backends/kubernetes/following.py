@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.kubernetes import ownership
 from proxy.backends.kubernetes.failures import restarts_of
-from proxy.backends.kubernetes.fence import last_active_of
+from proxy.backends.kubernetes.fence import extended_until_of, last_active_of, parse_time
 from proxy.backends.kubernetes.objects import looks_ready
 from proxy.backends.kubernetes.sight import Sight
 from proxy.backends.probe import OK, probe
@@ -199,6 +199,9 @@ class Following:
         stored = last_active_of(new)
         if stored is not None and (old is None or last_active_of(old) != stored):
             self._observer.active(key, stored)
+        until = extended_until_of(new)
+        if until is not None and (old is None or extended_until_of(old) != until):
+            self._observer.extended(key, until)
         if self._fence.is_condemned(old, new):
             self._observer.condemned(key)
             if key in self._starting:
@@ -233,7 +236,11 @@ class Following:
         assert deployment is not None
         assert self._observer is not None
         self._told[key] = handle
-        self._observer.found(key, handle, last_active_of(deployment))
+        made = parse_time(deployment["metadata"].get("creationTimestamp"))
+        self._observer.found(key, handle, last_active_of(deployment), made)
+        until = extended_until_of(deployment)
+        if until is not None:
+            self._observer.extended(key, until)
 
     async def _ask(self, key: Key) -> None:
         """Tell of a server that is ready once it answers; after `failed_ttl` even so: somebody must stop it."""

@@ -87,9 +87,9 @@ class RecordingSupervisor(Supervisor):
         self.losses.append((key, reason))
         super().lost(key, handle, reason)
 
-    def found(self, key: Key, handle: Handle, last_active: datetime | None) -> None:
+    def found(self, key: Key, handle: Handle, last_active: datetime | None, started: datetime | None = None) -> None:
         self.finds.append(key)
-        super().found(key, handle, last_active)
+        super().found(key, handle, last_active, started)
 
     def stalled(self, key: Key, trouble: Any) -> None:
         self.troubles.append(trouble.code if trouble else "")
