@@ -137,6 +137,7 @@ def make_backend(config: Config) -> Backend:
         command=config.notebook_command,
         ready_path=config.ready_path,
         extra_env_vars=config.extra_env_vars,
+        namespace=config.namespace,
         failed_ttl=config.failed_ttl,
         stop_grace=config.stop_grace,
     )

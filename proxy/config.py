@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from proxy import settings_page, settings_sources
 from proxy.errors import ConfigError
+from proxy.profiles import Profile, read_profiles
 from proxy.settings_kubernetes import KubernetesSettings
 from proxy.settings_page import CLIENTS, LIFE, LOCAL, PROXY
 from proxy.settings_rules import problems
@@ -123,6 +124,9 @@ class Config(KubernetesSettings):
         timedelta(minutes=10), LIFE, "how long a start may go on without an answer before it counts as failed"
     )
     idle_ttl: Duration = setting(timedelta(hours=4), LIFE, "how long a workspace may go unused before it is stopped")
+    max_idle_ttl: Duration = setting(
+        timedelta(hours=24), LIFE, "the longest `idle_ttl` that a workspace may have of its own"
+    )
     reap_interval: Duration = setting(timedelta(minutes=5), LIFE, "how often the reaper looks for idle workspaces")
     reap_grace: Duration = setting(
         timedelta(seconds=10), LIFE, "how long other replicas have to object before an idle workspace is stopped"
@@ -235,6 +239,22 @@ class Config(KubernetesSettings):
         typed = dict(_validated(held, sources or {}))
         for name, allowed in problems(typed):
             raise ConfigError(_complaint(name, typed[name], sources or {}, allowed))
+        for profile in read_profiles(self.profiles).values():
+            self._check_profile(profile, typed, sources or {})
+
+    def _check_profile(self, profile: Profile, typed: dict[str, Any], sources: Mapping[str, str]) -> None:
+        """Judge what a profile puts in the place of settings, as those."""
+        try:
+            changed = dict(_validated({**typed, **profile.changes}, {}))
+        except ConfigError as error:
+            wrong = str(error)
+        else:
+            found = next(problems(changed), None)
+            if found is None:
+                return
+            wrong = _complaint(found[0], changed[found[0]], {}, found[1])
+        allowed = f"profiles of allowed settings, but in {profile.name!r} {wrong}"
+        raise ConfigError(_complaint("profiles", self.profiles, sources, allowed))
 
     @property
     def address(self) -> tuple[str, int]:

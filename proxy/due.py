@@ -39,17 +39,14 @@ class Judge:
     """Judges what runs. One per supervisor.
 
     Args:
-        config: `reaper`, `idle_ttl`, `protect_busy`, `max_busy`, `max_unknown`, `max_age`, `reap_warning`.
+        config: `reaper`, `max_busy`, `max_unknown`, `reap_warning`.
     """
 
     def __init__(self, config: Config) -> None:
         self._is_reaping = config.reaper
-        self._idle_ttl = config.idle_ttl.total_seconds()
-        self._protect_busy = config.protect_busy
         self._max_busy = config.max_busy.total_seconds()
         self._max_unknown = config.max_unknown.total_seconds()
-        self._max_age = config.max_age.total_seconds() if config.max_age else math.inf
-        self._warning = min(config.reap_warning.total_seconds(), self._idle_ttl / 2)
+        self._warning = config.reap_warning.total_seconds()
 
     def verdict(self, tracked: Tracked, now: float) -> Verdict:
         """Return what becomes of it, as far as is known now."""
@@ -58,23 +55,23 @@ class Judge:
         kept = max(self._kept(tracked), key=lambda each: each.due)
         end = self.end(tracked)
         if end < kept.due:
-            return Verdict(end, Fate.TOO_OLD, f"No workspace runs for longer than {_words(self._max_age)}.")
+            return Verdict(end, Fate.TOO_OLD, f"No workspace runs for longer than {_words(tracked.max_age)}.")
         if now <= kept.due:
             return kept
         return Verdict(kept.due, Fate.IDLE, self._idle_words(tracked, kept, now))
 
     def end(self, tracked: Tracked) -> float:
         """Return when it is stopped whatever it does; infinite where it never is."""
-        return tracked.started + self._max_age
+        return tracked.started + tracked.max_age
 
     def _kept(self, tracked: Tracked) -> Iterator[Verdict]:
         """Yield each reason for which it is kept, and until when."""
-        used, idle = max(tracked.touched, tracked.spared), _words(self._idle_ttl)
-        yield Verdict(used + self._idle_ttl, Fate.IN_USE, f"It was used within the last {idle}.")
+        used, idle = max(tracked.touched, tracked.spared), _words(tracked.idle_ttl)
+        yield Verdict(used + tracked.idle_ttl, Fate.IN_USE, f"It was used within the last {idle}.")
         yield Verdict(tracked.extended, Fate.EXTENDED, "Somebody asked for more time.")
-        if self._protect_busy:
+        if tracked.protect_busy:
             # What it says of itself is believed for so long, since a kernel that waits for input is busy for ever.
-            until = min(tracked.worked + self._idle_ttl, used + self._max_busy)
+            until = min(tracked.worked + tracked.idle_ttl, used + self._max_busy)
             yield Verdict(until, Fate.BUSY, f"A kernel or terminal works, or did within the last {idle}.")
             if tracked.unknown_since >= tracked.touched:
                 until = tracked.unknown_since + self._max_unknown
@@ -85,29 +82,32 @@ class Judge:
             return "The time that somebody asked for is over, and nobody used it."
         if kept.fate is Fate.UNKNOWN:
             return f"Nobody uses it, and for {_words(self._max_unknown)} it has not said what its kernels do."
-        if self._protect_busy and tracked.worked + self._idle_ttl >= now:
+        if tracked.protect_busy and tracked.worked + tracked.idle_ttl >= now:
             return f"Its kernels have worked for {_words(self._max_busy)} without any other use."
-        return f"It has not been used for {_words(self._idle_ttl)}."
+        return f"It has not been used for {_words(tracked.idle_ttl)}."
 
-    def is_askable(self, verdict: Verdict) -> bool:
+    def is_askable(self, tracked: Tracked, verdict: Verdict) -> bool:
         """Tell whether it matters what its kernels do."""
-        return self._protect_busy and verdict.fate not in (Fate.REAPER_OFF, Fate.TOO_OLD)
+        return tracked.protect_busy and verdict.fate not in (Fate.REAPER_OFF, Fate.TOO_OLD)
 
     def is_to_be_asked(self, tracked: Tracked, verdict: Verdict, now: float) -> bool:
         """Tell whether its server must say what its kernels do before people can be warned."""
-        return self.warned_in(verdict, now) <= 0 and not self._is_known(tracked, verdict)
+        return self.warned_in(tracked, verdict, now) <= 0 and not self._is_known(tracked, verdict)
 
     def is_warned(self, tracked: Tracked, verdict: Verdict, now: float) -> bool:
         """Tell whether people are to be told that it is due soon."""
-        return self.warned_in(verdict, now) <= 0 and self._is_known(tracked, verdict)
+        return self.warned_in(tracked, verdict, now) <= 0 and self._is_known(tracked, verdict)
 
-    def warned_in(self, verdict: Verdict, now: float) -> float:
+    def warned_in(self, tracked: Tracked, verdict: Verdict, now: float) -> float:
         """Return after how many seconds the warning begins; nothing or less where it has begun."""
-        return verdict.due - self._warning - now
+        return self._warned_at(tracked, verdict) - now
+
+    def _warned_at(self, tracked: Tracked, verdict: Verdict) -> float:
+        return verdict.due - min(self._warning, tracked.idle_ttl / 2)
 
     def _is_known(self, tracked: Tracked, verdict: Verdict) -> bool:
         """Tell whether its server has been asked since the warning is due, or need not be."""
-        return not self.is_askable(verdict) or tracked.asked >= verdict.due - self._warning
+        return not self.is_askable(tracked, verdict) or tracked.asked >= self._warned_at(tracked, verdict)
 
 
 def _words(seconds: float) -> str:

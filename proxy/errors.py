@@ -271,6 +271,26 @@ class ExtendRefused(ProxyError):
         self.code = code
 
 
+class SettingsRefused(ProxyError):
+    """A workspace's settings go beyond what the operator allows; nothing was stored."""
+
+    status = 422
+    code = "setting-refused"
+    title = "This setting is not allowed"
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+class NotKept(ProxyError):
+    """What is to be kept of a workspace could not be stored."""
+
+    status = 503
+    code = "not-kept"
+    title = "It could not be stored"
+
+
 class Contested(ProxyError):
     """A reap met newer activity, or another one under way; nothing was stopped."""
 

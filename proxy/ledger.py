@@ -1,7 +1,7 @@
 """What happened to workspaces of late, and a number that rises with it, so that pages can wait for news.
 
-A workspace that is tracked is always remembered; of those that are not, the newest few thousand are. Memory is
-bounded: a waiter costs one future, which goes with it. Decides nothing.
+A workspace that is tracked, or of which something is stored, is always remembered; of others the newest few thousand.
+Memory is bounded: a waiter costs one future, which goes with it. Decides nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from proxy.clock import Clock
+    from proxy.notes import Notes
     from proxy.workspace import Key
 
 HAPPENINGS: Final = 20  # per workspace
@@ -31,6 +32,7 @@ class Entry:
 
     version: int = 0
     happenings: deque[Happening] = field(default_factory=lambda: deque(maxlen=HAPPENINGS))
+    notes: Notes | None = None  # what is stored of it; None where nothing is known to be
     failure: Trouble | None = None
     stopped: Happening | None = None
     last_active: datetime | None = None  # this and the next two of what runs no longer
@@ -68,7 +70,13 @@ class Ledger:
         return self._entries.setdefault(key, Entry())
 
     def pass_on(self, key: Key) -> None:
-        """Nothing runs for it any more: remember it for a while."""
+        """Nothing runs for it any more: remember it for a while, or for as long as something is stored of it."""
+        entry = self.entry(key)
+        if entry.notes is not None:
+            return
+        if not entry.happenings:
+            del self._entries[key]
+            return
         self._past[key] = None
         self._past.move_to_end(key)
         while len(self._past) > PAST:

@@ -138,7 +138,7 @@ class Reaper:
     async def _ask(self, tracked: Tracked) -> Verdict | None:
         """Return why it is to be stopped, after its server was asked what its kernels do where that matters."""
         verdict = self._verdict(tracked)
-        if verdict is not None and self._judge.is_askable(verdict):
+        if verdict is not None and self._judge.is_askable(tracked, verdict):
             await self._asking.ask(tracked)
         return self._due(tracked)
 

@@ -36,7 +36,7 @@ class Record:
 
     Args:
         backend: stores.
-        config: `idle_ttl`, `reap_grace`.
+        config: `reap_grace`.
         clock: what time is measured by.
         log: where writes that fail are reported.
     """
@@ -45,11 +45,8 @@ class Record:
         self._backend = backend
         self._clock = clock
         self._log = log
-        self._idle_ttl = config.idle_ttl.total_seconds()
-        self._quarter = self._idle_ttl / STORED_PARTS
-        grace = config.reap_grace.total_seconds()
-        self._others_quarter = self._quarter + min(grace, self._quarter * PRECEDENCE)
-        self._pause = grace / OBJECTIONS
+        self._grace = config.reap_grace.total_seconds()
+        self._pause = self._grace / OBJECTIONS
         self._limit = asyncio.Semaphore(CONCURRENCY)
         self._writes: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -60,7 +57,9 @@ class Record:
         tracked.counted = what
         if tracked.phase is not Phase.RUNNING:
             return
-        quarter = self._others_quarter if tracked.is_recorded_elsewhere else self._quarter
+        quarter = tracked.idle_ttl / STORED_PARTS
+        if tracked.is_recorded_elsewhere:
+            quarter += min(self._grace, quarter * PRECEDENCE)
         if tracked.is_condemned:
             self.pardon(tracked)
         elif now - tracked.stored >= quarter:
@@ -104,13 +103,13 @@ class Record:
         when = self._clock.monotonic() - max((self._clock.now() - at).total_seconds(), 0)
         if when > tracked.stored:
             tracked.stored, tracked.is_recorded_elsewhere = when, True
-            tracked.spared = when + self._quarter
+            tracked.spared = when + tracked.idle_ttl / STORED_PARTS
             tracked.touched = max(tracked.touched, when)
 
     def condemn(self, tracked: Tracked) -> None:
         """Object to somebody's reap if it has been used, now or as soon as it is."""
         tracked.is_condemned = True
-        if tracked.touched + self._idle_ttl >= self._clock.monotonic():
+        if tracked.touched + tracked.idle_ttl >= self._clock.monotonic():
             self.pardon(tracked)
 
     def pardon(self, tracked: Tracked) -> None:
@@ -146,6 +145,8 @@ class Record:
             except Exception as error:  # noqa: BLE001 - the next use tries again, and a reap looks once more itself
                 self._log.warning("activity not stored: id=%s: %s", tracked.key.workspace_id, error)
                 # It must not pass for stored for a whole quarter; but an outage is not asked at every touch.
-                tracked.stored = min(tracked.stored, self._clock.monotonic() - self._quarter * (1 - PRECEDENCE))
+                tracked.stored = min(
+                    tracked.stored, self._clock.monotonic() - tracked.idle_ttl / STORED_PARTS * (1 - PRECEDENCE)
+                )
             else:
                 return

@@ -9,13 +9,15 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from proxy.report import Progress, Report, Step, Trouble
+from proxy.notes import Notes
+from proxy.report import Happening, Progress, Report, Step, Trouble
 from proxy.workspace import Phase
 
 if TYPE_CHECKING:
     from proxy.clock import Clock
     from proxy.due import Judge
     from proxy.ledger import Entry, Ledger
+    from proxy.preferences import Preferences
     from proxy.record import Record
     from proxy.roster import Roster
     from proxy.tracked import Tracked
@@ -30,14 +32,18 @@ class Reporting:
         record: when it was last used; its wall clock is what people read.
         ledger: what is remembered.
         judge: when it is due.
+        preferences: what of its settings holds.
         clock: what time is measured by.
     """
 
-    def __init__(self, roster: Roster, record: Record, ledger: Ledger, judge: Judge, clock: Clock) -> None:
+    def __init__(
+        self, roster: Roster, record: Record, ledger: Ledger, *, judge: Judge, preferences: Preferences, clock: Clock
+    ) -> None:
         self._roster = roster
         self._record = record
         self._ledger = ledger
         self._judge = judge
+        self._preferences = preferences
         self._clock = clock
 
     def report(self, key: Key) -> Report | None:
@@ -46,7 +52,8 @@ class Reporting:
         if entry is None:
             return None
         tracked = self._roster.get(key)
-        now = self._clock.monotonic()
+        now, notes = self._clock.monotonic(), entry.notes or Notes()
+        running = tracked.profile if tracked is not None else None
         facts: dict[str, Any] = self._of_past(entry) if tracked is None else self._of_present(tracked, entry, now)
         return Report(
             key=key,
@@ -54,7 +61,12 @@ class Reporting:
             usual_start_seconds=self._ledger.usual_start_seconds,
             failure=entry.failure,
             happenings=tuple(entry.happenings),
-            stopped=entry.stopped,
+            stopped=entry.stopped or _stop_of(notes),
+            settings=notes.settings,
+            owner=notes.owner,
+            profile=self._preferences.profile_of(notes),
+            running_profile=running,
+            warnings=tuple(self._preferences.warnings(notes, running)),
             **facts,
         )
 
@@ -68,7 +80,7 @@ class Reporting:
         return {
             "phase": Phase.STOPPED,
             "since": last.at if last else None,
-            "last_active": entry.last_active,
+            "last_active": entry.last_active or (entry.notes.last_used if entry.notes else None),
             "counted": entry.counted,
             "ignored": entry.ignored,
             "why": "It does not run.",
@@ -99,6 +111,11 @@ class Reporting:
             return None
         told = future.result()
         return Trouble(told.code, str(told), self._record.moment(tracked.trouble_since))
+
+
+def _stop_of(notes: Notes) -> Happening | None:
+    """Return how it ended, as it is stored."""
+    return Happening(notes.stopped_at, "stopped", notes.stop_reason) if notes.stopped_at else None
 
 
 def _progress(tracked: Tracked) -> Progress | None:

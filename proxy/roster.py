@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from proxy.notes import Notes
 from proxy.tracked import Tracked
 from proxy.workspace import Event, Phase
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from proxy.clock import Clock
     from proxy.ledger import Ledger
+    from proxy.preferences import Preferences
     from proxy.record import Record
     from proxy.workspace import Key
 
@@ -39,15 +41,17 @@ class Roster:
     Args:
         ledger: told of every change.
         record: knows when each was last used.
+        preferences: what holds for each.
         clock: what time is measured by.
     """
 
-    def __init__(self, ledger: Ledger, record: Record, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, record: Record, preferences: Preferences, clock: Clock) -> None:
         self.tracked: dict[Key, Tracked] = {}
         self.is_closing = False
         """Nothing is started any more."""
         self._ledger = ledger
         self._record = record
+        self._preferences = preferences
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()  # every start and stop that has not ended
 
@@ -60,7 +64,7 @@ class Roster:
         now = self._clock.monotonic()
         touched = now if touched is None else touched
         tracked = self.tracked[key] = Tracked(key, touched=touched, stored=touched, since=now)
-        self._ledger.entry(key)
+        self._preferences.apply(tracked, self._ledger.entry(key).notes or Notes())
         return tracked
 
     def move(self, tracked: Tracked, event: Event, reason: str = "") -> None:

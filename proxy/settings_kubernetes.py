@@ -58,6 +58,14 @@ class KubernetesSettings(BaseSettings):
         "things by name, null deletes; text may contain `{workspace_id}` and `{workspace_id_short}`",
         is_private=True,
     )
+    profiles: Annotated[Tree, NoDecode] = setting(
+        {},
+        KUBERNETES,
+        "what workspaces may choose to start with: names, each with a `description` and with `image`, "
+        "`image_pull_policy`, `cpu_request`, `cpu_limit`, `memory_request`, `memory_limit`, `ephemeral_storage` or "
+        "`pod_overlay` of its own",
+        is_private=True,
+    )
     create_namespace: Switch = setting(
         default=False, group=KUBERNETES, description="whether a missing namespace is made"
     )

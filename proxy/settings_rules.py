@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.naming import fill, placeholders
+from proxy.profiles import read_profiles
 from proxy.settings_types import format_value, parse_listen
 from proxy.workspace import is_label
 
@@ -77,6 +78,10 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _client_problems(values)
     yield from _address_problems(values["listen"], is_open=values["insecure_no_auth"])
     yield from _kubernetes_problems(values)
+    try:
+        read_profiles(values["profiles"])
+    except ValueError as error:
+        yield "profiles", str(error)
     yield from _process_problems(values["notebook_command"], values["local_root"], values["extra_env_vars"])
 
 

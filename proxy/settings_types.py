@@ -69,7 +69,12 @@ def _parse_optional_duration(value: Any) -> timedelta | None:
         raise ValueError(f"{_DURATION_RULE}, or off") from None
 
 
-def _parse_switch(value: Any) -> bool:
+def parse_switch(value: Any) -> bool:
+    """Read `on` or `off`, and what else means one of them.
+
+    Raises:
+        ValueError: it means neither.
+    """
     words = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
     known = words.get(str(value).strip().lower())
     if known is None:
@@ -228,7 +233,7 @@ def _format_duration(value: timedelta) -> str:
 
 Duration: TypeAlias = Annotated[timedelta, BeforeValidator(parse_duration)]
 OptionalDuration: TypeAlias = Annotated[timedelta | None, BeforeValidator(_parse_optional_duration)]
-Switch: TypeAlias = Annotated[bool, BeforeValidator(_parse_switch)]
+Switch: TypeAlias = Annotated[bool, BeforeValidator(parse_switch)]
 Command: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_parse_command)]
 Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
 Rules: TypeAlias = Annotated[tuple[Rule, ...], BeforeValidator(parse_rules)]

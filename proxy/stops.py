@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import logging
 
     from proxy.backends import Backend, Mark
+    from proxy.clock import Clock
+    from proxy.keeping import Keeping
     from proxy.record import Record
     from proxy.roster import Roster
     from proxy.starts import Starts
@@ -33,16 +35,28 @@ class Stops:
         backend: stops.
         record: learns of newer activity that contests a stop.
         starts: begins what was asked for while it was being stopped.
+        keeping: stores how it ended.
+        clock: its wall clock stamps that.
         log: where changes of state are logged.
     """
 
     def __init__(
-        self, roster: Roster, backend: Backend, record: Record, starts: Starts, *, log: logging.Logger
+        self,
+        roster: Roster,
+        backend: Backend,
+        record: Record,
+        starts: Starts,
+        *,
+        keeping: Keeping,
+        clock: Clock,
+        log: logging.Logger,
     ) -> None:
         self._roster = roster
         self._backend = backend
         self._record = record
         self._starts = starts
+        self._keeping = keeping
+        self._clock = clock
         self._log = log
 
     async def stop(self, key: Key, reason: str) -> None:
@@ -81,7 +95,7 @@ class Stops:
     async def _stop(
         self, tracked: Tracked, starting: asyncio.Task[None] | None, reason: str, mark: Mark | None
     ) -> None:
-        key = tracked.key
+        key, has_run = tracked.key, tracked.handle is not None  # whose end is told as a loss meanwhile
         if starting is not None:
             starting.cancel()
             await asyncio.wait((starting,))
@@ -99,7 +113,10 @@ class Stops:
             if isinstance(error, StopFailed):
                 raise
             raise StopFailed(f"Workspace {key.workspace_id!r} could not be stopped: {error}") from error
+        last_used = self._record.last_active(tracked)
         self._roster.move(tracked, Event.GONE, reason)
+        if has_run:
+            self._keeping.stopped(key, last_used, reason, self._clock.now())
         self._log.info("workspace stopped: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
         self._start_anew(tracked)
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.asking import Asking
 from proxy.backoff import BackOffs
 from proxy.clock import Clock, SystemClock
 from proxy.due import Judge
-from proxy.errors import ShuttingDown, StartStalled
+from proxy.errors import ShuttingDown
 from proxy.extensions import Extensions
+from proxy.keeping import Keeping
 from proxy.ledger import Ledger
+from proxy.news import News
+from proxy.preferences import Preferences
 from proxy.reaper import Reaper
 from proxy.record import Record
 from proxy.reporting import Reporting
@@ -28,7 +29,7 @@ from proxy.starts import Starts
 from proxy.stops import Stops
 from proxy.walltime import WallTime
 from proxy.warning import Warnings
-from proxy.workspace import Event, Handle, Key, Phase
+from proxy.workspace import Handle, Key, Phase
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
     from proxy.asking import Ask
     from proxy.backends import Backend
     from proxy.config import Config
-    from proxy.report import Progress, Report
+    from proxy.profiles import Profile
+    from proxy.report import Report
+    from proxy.workspace_settings import WorkspaceSettings
 
 
-class Supervisor:
+class Supervisor(News):
     """Keeps notebook servers running while they are used.
 
     One per event loop; its methods are called from that loop alone.
@@ -63,26 +66,37 @@ class Supervisor:
         ask: Ask | None = None,
     ) -> None:
         config = config.with_defaults()
-        self._log = log = logger or logging.getLogger(__name__)
-        self._clock = clock = clock or SystemClock()
-        self._monotonic = clock.monotonic
+        log, clock = logger or logging.getLogger(__name__), clock or SystemClock()
         self._is_reaping = config.reaper
-        self._back_offs = BackOffs(self._monotonic)
-        self._ledger = ledger = Ledger(clock)
-        self._record = record = Record(backend, config, clock=clock, log=log)
-        self._roster = roster = Roster(ledger, record, clock)
-        self._tracked = roster.tracked
-        self._starts = Starts(roster, backend, record, ledger, config, back_offs=self._back_offs, clock=clock, log=log)
-        self._stops = Stops(roster, backend, record, self._starts, log=log)
-        self._judge = judge = Judge(config)
-        self._wall = WallTime(clock, config.idle_ttl.total_seconds())
-        asking = Asking(ask or _ask_jupyter(), self._wall, clock)
-        self._reaper = Reaper(
-            self._stops.begin, self._tracked, record, backend, config, judge=judge, asking=asking, clock=clock, log=log
+        self._preferences = preferences = Preferences(config)
+        back_offs, ledger, judge = BackOffs(clock.monotonic), Ledger(clock), Judge(config)
+        wall = WallTime(clock, config.idle_ttl.total_seconds())
+        record = Record(backend, config, clock=clock, log=log)
+        roster = Roster(ledger, record, preferences, clock)
+        keeping = Keeping(roster, backend, ledger, preferences, log=log)
+        extensions = Extensions(roster, record, backend, ledger, config, judge=judge, clock=clock, log=log)
+        super().__init__(
+            roster,
+            record,
+            ledger,
+            back_offs=back_offs,
+            extensions=extensions,
+            keeping=keeping,
+            wall=wall,
+            clock=clock,
+            log=log,
         )
-        self._warnings = Warnings(self._tracked, judge, asking, ledger, config, clock=clock, log=log)
-        self._reporting = Reporting(roster, record, ledger, judge, clock)
-        self._extensions = Extensions(roster, record, backend, ledger, config, judge=judge, clock=clock, log=log)
+        self._tracked = tracked = roster.tracked
+        self._starts = starts = Starts(
+            roster, backend, record, ledger, config, back_offs=back_offs, clock=clock, log=log
+        )
+        self._stops = stops = Stops(roster, backend, record, starts, keeping=keeping, clock=clock, log=log)
+        asking = Asking(ask or _ask_jupyter(), wall, clock)
+        self._reaper = Reaper(
+            stops.begin, tracked, record, backend, config, judge=judge, asking=asking, clock=clock, log=log
+        )
+        self._warnings = Warnings(tracked, judge, asking, ledger, config, clock=clock, log=log)
+        self._reporting = Reporting(roster, record, ledger, judge=judge, preferences=preferences, clock=clock)
         backend.observe(self)
 
     # What a request needs -------------------------------------------------------------------------------------------
@@ -227,82 +241,23 @@ class Supervisor:
         assert report is not None  # of what runs
         return report
 
-    # What others report ---------------------------------------------------------------------------------------------
+    async def set_settings(self, key: Key, settings: WorkspaceSettings) -> Report:
+        """Store a workspace's own settings in place of those that it has; a profile takes effect at its next start.
 
-    def lost(self, key: Key, handle: Handle, reason: str) -> None:
-        """Drop a handle that is worth nothing any more: it refused a connection, or its server ended.
-
-        Nothing happens if the workspace has another handle by now, so that news which comes late hurts nobody.
+        Raises:
+            InvalidKey: the id cannot name a workspace.
+            SettingsRefused: they go beyond what the operator allows.
+            NotKept: they could not be stored; nothing has changed.
         """
-        tracked = self._tracked.get(key)
-        if tracked is None or tracked.handle is not handle:
-            return
-        tracked.handle = None  # so that a stop which fails does not bring it back
-        if tracked.phase is Phase.RUNNING:
-            self._roster.move(tracked, Event.LOST, reason)
-            self._log.warning("workspace lost: id=%s namespace=%s reason=%s", key.workspace_id, key.namespace, reason)
+        await self._keeping.set_settings(key, settings)
+        report = self.report(key)
+        assert report is not None  # of what is stored
+        return report
 
-    def found(self, key: Key, handle: Handle, last_active: datetime | None, started: datetime | None = None) -> None:
-        """Adopt what runs without having been started here, or take its new handle; a start gets its own.
-
-        Where nothing is stored it counts as used now.
-        """
-        tracked = self._tracked.get(key)
-        if tracked is None and not self._roster.is_closing:
-            tracked = self._roster.add(key, None if last_active is None else -math.inf)
-            tracked.handle = handle
-            tracked.started = self._wall.moment(started) if started is not None else self._monotonic()
-            self._roster.move(tracked, Event.FOUND, "It runs already; this proxy did not start it.")
-            self._back_offs.clear(key)
-            self._log.info("workspace found: id=%s namespace=%s", key.workspace_id, key.namespace)
-        elif tracked is not None and tracked.phase is not Phase.STARTING:
-            tracked.handle = handle  # also of what is being stopped, should that fail
-        else:
-            return
-        if last_active is not None:
-            self._record.learn(tracked, last_active)
-
-    def active(self, key: Key, at: datetime) -> None:
-        """Raise its last activity to what somebody else has stored; never lowers it."""
-        tracked = self._tracked.get(key)
-        if tracked is not None and tracked.phase is not Phase.STARTING:  # which counts as used when it is ready
-            self._record.learn(tracked, at)
-
-    def extended(self, key: Key, until: datetime) -> None:
-        """Give it the time that somebody asked of another replica, or before a restart."""
-        self._extensions.learn(key, until)
-
-    def condemned(self, key: Key) -> None:
-        """Object to a reap if it has been used, now or as soon as it is."""
-        tracked = self._tracked.get(key)
-        if tracked is not None and tracked.phase is Phase.RUNNING:
-            self._record.condemn(tracked)
-
-    def stalled(self, key: Key, trouble: StartStalled | None) -> None:
-        """Tell those who wait for a start what is in its way; the start goes on."""
-        tracked = self._tracked.get(key)
-        if tracked is None or tracked.phase is not Phase.STARTING or tracked.trouble is None:
-            return
-        if tracked.trouble.done():
-            tracked.trouble = asyncio.get_running_loop().create_future()
-        if trouble is None:
-            self._ledger.bump(key)
-            return
-        tracked.trouble.set_result(trouble)
-        tracked.trouble_since = self._monotonic()
-        self._ledger.note(key, "stalled", f"{trouble.code}: {trouble}")
-        self._log.warning("workspace stalled: id=%s code=%s: %s", key.workspace_id, trouble.code, trouble)
-
-    def progress(self, key: Key, progress: Progress) -> None:
-        """Note how far a start has come."""
-        tracked = self._tracked.get(key)
-        if tracked is None or tracked.phase is not Phase.STARTING:
-            return
-        former = tracked.progress
-        if former is not None and (former.step, former.words) == (progress.step, progress.words):
-            return
-        tracked.progress = progress if progress.since else replace(progress, since=self._clock.now())
-        self._ledger.bump(key)
+    @property
+    def profiles(self) -> list[Profile]:
+        """What the operator offers, in order."""
+        return list(self._preferences.profiles.values())
 
     # Reaping --------------------------------------------------------------------------------------------------------
 

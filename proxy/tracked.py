@@ -25,6 +25,10 @@ class Tracked:
     touched: float  # the newest activity that is known
     stored: float  # the newest activity that is stored, or about to be
     since: float = 0.0  # when the phase began
+    idle_ttl: float = math.inf  # this and the next two hold for it, by its own settings or the operator's; seconds
+    protect_busy: bool = True
+    max_age: float = math.inf
+    profile: str | None = None  # with which its server was started, where that is known
     spared: float = -math.inf  # others may have used it until then, and not have stored it yet
     recorded: datetime | None = None  # what exactly is stored, as far as is known
     is_recorded_elsewhere: bool = False  # it was another replica that stored it

@@ -89,7 +89,7 @@ class Warnings:
     def _pause(self) -> float:
         """Return the seconds until a warning may begin, within bounds."""
         now = self._clock.monotonic()
-        ahead = (self._judge.warned_in(verdict, now) for _, verdict in self._running(now))
+        ahead = (self._judge.warned_in(tracked, verdict, now) for tracked, verdict in self._running(now))
         return max(_SOONEST, min((seconds for seconds in ahead if seconds > 0), default=self._longest))
 
     def _running(self, now: float) -> Iterator[tuple[Tracked, Verdict]]:

@@ -113,6 +113,7 @@ def test_help_of_serve_has_a_flag_for_each_setting_with_default_and_group(capsys
         "config",
         "notebook-secret-file",  # a secret itself is never on a command line, which others can see
         "pod-overlay-file",
+        "profiles-file",
         *(named - {"notebook-secret"}),
     }
     assert "(default: 4h)" in " ".join(shown.split())

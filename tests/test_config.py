@@ -475,3 +475,27 @@ def test_the_table_has_a_row_of_four_cells_for_each_setting() -> None:
     groups = [row.split(" | ")[2] for row in rows]
     assert [group for group, _ in itertools.groupby(groups)] == list(dict.fromkeys(groups))  # each in one piece
     assert {row.count(" | ") for row in rows} == {3}
+
+
+@pytest.mark.parametrize(
+    ("profiles", "words"),
+    [
+        ({"Big": {}}, "a mapping of names to profiles"),
+        ({"big": "8Gi"}, "a mapping of names to profiles"),
+        ({"big": {"memory": "8Gi"}}, "a mapping of names to profiles"),
+        ({"big": {"description": {}}}, "a mapping of names to profiles"),
+        ({"big": {"memory_limit": "much"}}, "in 'big' memory_limit = 'much'"),
+        ({"big": {"image_pull_policy": "Sometimes"}}, "in 'big' image_pull_policy = 'Sometimes'"),
+        ({"big": {"pod_overlay": {"kind": "Pod"}}}, "in 'big' pod_overlay"),
+    ],
+)
+def test_profile_that_could_not_be_started_is_refused(profiles: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Config(profiles=profiles).check()
+
+    assert words in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_profiles_of_allowed_settings_are_allowed() -> None:
+    Config(profiles={"big": {"description": "8 GB", "memory-limit": "8Gi", "cpu_limit": 4}, "small": {}}).check()

@@ -64,7 +64,7 @@ def test_every_setting_has_a_row_with_a_meaning(name: str) -> None:
 def test_examples_of_configuration_are_accepted(tmp_path: Path) -> None:
     examples = _blocks("yaml")
 
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         file = tmp_path / "proxy.yaml"
         file.write_text(example, encoding="utf-8")

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from proxy.errors import StartStalled
+    from proxy.notes import Notes
     from proxy.report import Progress
     from proxy.workspace import Handle, Key
 
@@ -33,6 +35,12 @@ class Observer(Protocol):
 
     def extended(self, key: Key, until: datetime) -> None:
         """Learn that somebody gave it this much time; none of it is taken back."""
+
+    def noted(self, key: Key, notes: Notes | None) -> None:
+        """Learn what is stored of a workspace, running or not, at first and whenever that changes; None: no more."""
+
+    def profiled(self, key: Key, profile: str) -> None:
+        """Learn with which profile the server was made that starts or runs; empty for none."""
 
     def condemned(self, key: Key) -> None:
         """Learn that somebody is about to reap it, unless newer activity is stored."""
@@ -104,6 +112,13 @@ class Backend(Protocol):
 
         Raises:
             StopFailed: it could not be stored.
+        """
+
+    async def note(self, key: Key, changes: Mapping[str, str | None]) -> None:
+        """Keep notes of a workspace where they outlive its notebook servers (see `proxy.notes`); None removes one.
+
+        Raises:
+            NotKept: nothing was stored.
         """
 
     async def close(self) -> None:

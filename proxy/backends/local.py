@@ -17,21 +17,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from proxy.backends import guard
+from proxy.backends import guard, workspace_file
 from proxy.backends.lock import DirectoryLock
 from proxy.backends.probe import OK, Sleep, probe, until_answering
 from proxy.backends.process import End, Server
 from proxy.config import inheritable_environ
-from proxy.errors import StartFailed, StopFailed
-from proxy.naming import fill, placeholders
+from proxy.errors import InvalidKey, StartFailed, StopFailed
+from proxy.naming import fill, namespace_of, placeholders
 from proxy.report import Progress, Step
+from proxy.workspace import Key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
 
     from proxy.backends import Mark, Observer
-    from proxy.workspace import Handle, Key
+    from proxy.workspace import Handle
 
 _STILL_THERE_SECONDS: Final = 15.0
 """For a server that answered before: to replace one that is merely busy would cost its kernels."""
@@ -68,6 +69,7 @@ class LocalBackend:
             no shell. It must listen with SO_REUSEADDR, as servers do.
         ready_path: below the base URL; answers 200 when the server is ready.
         extra_env_vars: `{workspace_id}` and `{workspace_id_short}` in values are replaced.
+        namespace: of every workspace, or a template; a part of its key that means nothing here.
         failed_ttl: after so long without an answer a start has failed.
         stop_grace: between SIGTERM and SIGKILL.
         environ: what servers inherit, without the proxy's own settings; by default this process's.
@@ -81,6 +83,7 @@ class LocalBackend:
         command: tuple[str, ...] = (),
         ready_path: str = "api",
         extra_env_vars: Mapping[str, str] | None = None,
+        namespace: str = "default",
         failed_ttl: timedelta,
         stop_grace: timedelta,
         environ: Mapping[str, str] | None = None,
@@ -90,6 +93,7 @@ class LocalBackend:
         self._lock = DirectoryLock(self._root)
         self._command = command
         self._ready_path = ready_path
+        self._namespace = namespace
         self._extra_env_vars = dict(extra_env_vars or {})
         self._failed_ttl = failed_ttl
         self._grace_seconds = stop_grace.total_seconds()
@@ -103,13 +107,20 @@ class LocalBackend:
         self._observer = observer
 
     async def open(self) -> None:
-        """Take the directory for this process alone. What an earlier proxy ran has ended with it.
+        """Take the directory for this process alone, and tell what is kept of the workspaces in it.
+
+        What an earlier proxy ran has ended with it.
 
         Raises:
             ConfigError: another proxy uses it.
             OSError: it cannot be used.
         """
         self._lock.acquire()
+        if self._observer is None:
+            return
+        for workspace_id, notes in await asyncio.to_thread(workspace_file.read_all, self._root):
+            with suppress(InvalidKey):
+                self._observer.noted(Key(workspace_id, namespace_of(self._namespace, workspace_id)), notes)
 
     async def start(self, key: Key) -> Handle:
         """Return the handle of a notebook server that answers; one that runs but no longer answers is replaced.
@@ -127,6 +138,9 @@ class LocalBackend:
         except StopFailed as error:
             raise StartFailed(error.code, str(error)) from error
         server = self._launch(key)
+        notes = await asyncio.to_thread(workspace_file.read, server.root)
+        if self._observer is not None:
+            self._observer.noted(key, notes)
         self._tell(key, Progress(Step.STARTING, "The notebook server starts."))
         try:
             await self._until_ready(server)
@@ -161,6 +175,17 @@ class LocalBackend:
 
     async def extend(self, key: Key, until: datetime) -> None:
         """Store nothing, for the same reason."""
+
+    async def note(self, key: Key, changes: Mapping[str, str | None]) -> None:
+        """Change `.workspace.yaml` in the workspace's directory.
+
+        Raises:
+            NotKept: it is broken, or cannot be written.
+        """
+        key.safe_deployment_name()
+        notes = await asyncio.to_thread(workspace_file.write, self._root / key.workspace_id, changes)
+        if self._observer is not None:
+            self._observer.noted(key, notes)
 
     async def close(self) -> None:
         """Stop every notebook server, all at once; one that survives is in the log."""

@@ -22,8 +22,10 @@ from proxy.backends import guard, local, process
 from proxy.backends.local import LocalBackend
 from proxy.backends.probe import probe
 from proxy.errors import InvalidKey, StartFailed, StopFailed
+from proxy.notes import Notes
 from proxy.report import Step
 from proxy.workspace import Handle, Key
+from proxy.workspace_settings import WorkspaceSettings
 from tests.backends import PATIENCE_SECONDS, are_gone, eventually, is_running, wait_until
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class Site:
         self.script.write_text(SERVER)
         self.told: list[tuple[Key, Handle, str]] = []
         self.steps: list[tuple[Key, Step]] = []
+        self.noted_of: dict[Key, Notes | None] = {}
 
     def command(self, mode: str = "serves", *more: str) -> tuple[str, ...]:
         python = (sys.executable, "-I", "-S", str(self.script))
@@ -104,6 +107,11 @@ class Site:
     def extended(self, key: Key, until: datetime) -> None: ...
 
     def active(self, key: Key, at: datetime) -> None: ...
+
+    def noted(self, key: Key, notes: Notes | None) -> None:
+        self.noted_of[key] = notes
+
+    def profiled(self, key: Key, profile: str) -> None: ...
 
     def condemned(self, key: Key) -> None: ...
 
@@ -222,6 +230,34 @@ def test_a_start_that_is_cancelled_at_any_moment_leaves_nothing_once_it_is_stopp
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         for turns in range(12):
             runner.run(live(turns))
+
+
+async def test_notes_are_kept_in_the_workspaces_directory_and_told_at_the_next_open(site: Site) -> None:
+    async with site.backend() as backend:
+        await backend.start(KEY)
+        await backend.note(KEY, {"idle-ttl": "2h", "stop-reason": None})
+    told = site.noted_of[KEY]
+    (site.root / "Not-An-Id").mkdir()
+    (site.root / "bob").mkdir()
+    site.noted_of.clear()
+
+    async with site.backend() as backend:
+        await backend.open()
+
+    assert told == Notes(WorkspaceSettings(idle_ttl=timedelta(hours=2)))
+    assert site.noted_of == {KEY: told, OTHER: Notes()}
+
+
+async def test_notes_that_a_person_has_edited_are_read_at_the_next_start(site: Site) -> None:
+    async with site.backend() as backend:
+        await backend.note(KEY, {"owner": "ada"})
+        (site.root / KEY.workspace_id / ".workspace.yaml").write_text("owner: grace\nidle-ttl: soon\n")
+
+        await backend.start(KEY)
+
+    told = site.noted_of[KEY]
+    assert told is not None
+    assert (told.owner, len(told.complaints)) == ("grace", 1)
 
 
 async def test_steps_of_a_start_are_told_in_order_and_of_what_runs_already_none(site: Site) -> None:

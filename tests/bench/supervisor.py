@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from proxy import Config, Handle, Key, Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from proxy.backends import Mark, Observer
     from proxy.reaper import Reaper
 
@@ -42,6 +44,8 @@ class Nowhere:
     async def store(self, key: Key, last_active: datetime, *, pardon: bool = False) -> None: ...
 
     async def extend(self, key: Key, until: datetime) -> None: ...
+
+    async def note(self, key: Key, changes: Mapping[str, str | None]) -> None: ...
 
     async def close(self) -> None: ...
 

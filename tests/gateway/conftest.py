@@ -103,6 +103,8 @@ class MovingBackend:
 
     async def extend(self, key: Key, until: datetime) -> None: ...
 
+    async def note(self, key: Key, changes: Mapping[str, str | None]) -> None: ...
+
     async def close(self) -> None:
         self.is_closed = True
 

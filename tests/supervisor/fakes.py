@@ -18,9 +18,12 @@ from yarl import URL
 
 from proxy.clock import SystemClock
 from proxy.errors import Contested
+from proxy.notes import read_notes
 from proxy.workspace import Handle, Key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from proxy.backends import Observer
 
 KEY = Key("demo", "default")
@@ -92,6 +95,7 @@ class FakeCluster:
     running: dict[Key, Handle] = field(default_factory=dict)
     last_active: dict[Key, datetime] = field(default_factory=dict)
     extended: dict[Key, datetime] = field(default_factory=dict)
+    notes: dict[Key, dict[str, str | None]] = field(default_factory=dict)  # outlives what runs
     marks: dict[Key, FakeBackend] = field(default_factory=dict)
     replicas: list[FakeBackend] = field(default_factory=list)
     ports: itertools.count[int] = field(default_factory=lambda: itertools.count(40_000))
@@ -129,6 +133,7 @@ class FakeBackend:
         self.broken_stops: dict[Key, Exception] = {}
         self.broken_marks: dict[Key, Exception] = {}
         self.broken_stores: dict[Key, Exception] = {}
+        self.broken_notes: dict[Key, Exception] = {}
         self.starts: Counter[Key] = Counter()
         self.stops: Counter[Key] = Counter()
         self.marked: list[tuple[Key, datetime]] = []
@@ -249,6 +254,13 @@ class FakeBackend:
         self.cluster.extended[key] = max(until, self.cluster.extended.get(key, until))
         for replica in self.cluster.replicas:
             replica.observer.extended(key, self.cluster.extended[key])
+
+    async def note(self, key: Key, changes: Mapping[str, str | None]) -> None:
+        if key in self.broken_notes:
+            raise self.broken_notes[key]
+        self.cluster.notes.setdefault(key, {}).update(changes)
+        for replica in self.cluster.replicas:
+            replica.observer.noted(key, read_notes(self.cluster.notes[key]))
 
     async def close(self) -> None:
         self.running.clear()

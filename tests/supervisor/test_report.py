@@ -379,11 +379,11 @@ async def test_age_of_what_is_found_counts_from_when_it_was_made() -> None:
         stage.backend.find()
 
         assert report(stage).due_at == stage.clock.now() + timedelta(hours=1)
-        await stage.clock.advance(3600 - 1)
+        await stage.clock.advance(3600 + 1)
         stage.supervisor.touch(KEY)
         assert (report(stage).fate, report(stage).due_at) == (
             Fate.TOO_OLD,
-            stage.clock.now() + timedelta(seconds=3601),
+            stage.clock.now() + timedelta(seconds=3600 - 1),
         )
 
 
@@ -529,7 +529,7 @@ async def test_only_so_many_of_the_past_are_remembered_and_all_that_are_tracked(
     ledger.entry(KEY)
     for number in range(PAST + 10):
         key = Key(f"ws-{number}", "default")
-        ledger.entry(key)
+        ledger.note(key, "stopped")
         ledger.pass_on(key)
 
     assert len(ledger.keys) == PAST + 1

@@ -18,6 +18,7 @@ from proxy.backends.kubernetes.calls import refused
 from proxy.backends.kubernetes.fence import Fence, Mark
 from proxy.backends.kubernetes.following import LOOK_AGAIN, Following
 from proxy.backends.kubernetes.keys import load_keys, namespace_of_secret
+from proxy.backends.kubernetes.noting import keep
 from proxy.backends.kubernetes.objects import Objects
 from proxy.backends.kubernetes.start import Start
 from proxy.backends.kubernetes.sweeper import Sweeper
@@ -25,6 +26,7 @@ from proxy.clock import SystemClock
 from proxy.errors import InvalidKey, StartFailed, StopFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from proxy.backends import Mark as AnyMark
@@ -143,6 +145,10 @@ class KubernetesBackend:
     async def extend(self, key: Key, until: datetime) -> None:
         """Raise what is stored on the Deployment."""
         await self._fence.extend(key, until)
+
+    async def note(self, key: Key, changes: Mapping[str, str | None]) -> None:
+        """Keep notes on the workspace's PersistentVolumeClaim."""
+        await keep(self._api, key, self._config, changes)
 
     async def _get_objects(self) -> Objects:
         """Return the writer, with the keys; they are read, or made, by the first who needs them."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.kubernetes import ownership
 from proxy.backends.kubernetes.failures import restarts_of
-from proxy.backends.kubernetes.fence import extended_until_of, last_active_of, parse_time
+from proxy.backends.kubernetes.fence import annotations_of, extended_until_of, last_active_of, parse_time
+from proxy.backends.kubernetes.noting import notes_of
 from proxy.backends.kubernetes.objects import looks_ready
 from proxy.backends.kubernetes.sight import Sight
 from proxy.backends.probe import OK, probe
@@ -59,7 +60,7 @@ class Following:
         self._clock = clock
         self._fence = fence
         self._observer = observer
-        self.sight = Sight(api, config, clock, self._on_change)
+        self.sight = Sight(api, config, clock, self._on_change, self._on_claim)
         self._objects: Objects | None = None
         self._is_adopting = True  # until what ran before has been told
         self._told: dict[Key, Handle] = {}  # what has been given out or reported, and not been lost since
@@ -72,7 +73,7 @@ class Following:
 
     def begin(self) -> None:
         """Follow from now on."""
-        for reflector in self.sight.reflectors:
+        for reflector in (*self.sight.reflectors, self.sight.claims):
             self._spawn(reflector.run(), "reflector")
 
     async def synced(self) -> None:
@@ -192,6 +193,17 @@ class Following:
         if change.new is not None and "template" in (change.new.get("spec") or {}):
             self._tell_stored(key, change.old, change.new)
 
+    def _on_claim(self, key: Key, change: Change) -> None:
+        """Tell what is kept of a workspace."""
+        if self._observer is not None:
+            self._observer.noted(key, None if change.new is None else notes_of(change.new))
+
+    def profiled(self, key: Key, deployment: Mapping[str, Any]) -> None:
+        """Tell with which profile a Deployment was made."""
+        profile = annotations_of(deployment).get(ownership.PROFILE)
+        if self._observer is not None and profile is not None:
+            self._observer.profiled(key, profile)
+
     def _tell_stored(self, key: Key, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> None:
         """Tell what another replica has stored on a Deployment."""
         if self._observer is None:
@@ -238,6 +250,7 @@ class Following:
         self._told[key] = handle
         made = parse_time(deployment["metadata"].get("creationTimestamp"))
         self._observer.found(key, handle, last_active_of(deployment), made)
+        self.profiled(key, deployment)
         until = extended_until_of(deployment)
         if until is not None:
             self._observer.extended(key, until)

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.kubernetes import manifests, ownership
 from proxy.backends.kubernetes.api import path_to
-from proxy.backends.kubernetes.calls import APPS, CORE, Calls
+from proxy.backends.kubernetes.api_errors import ApiFailure
+from proxy.backends.kubernetes.calls import APPS, CORE, Calls, refused
 from proxy.backends.kubernetes.fence import annotations_of, format_time, last_active_of
+from proxy.backends.kubernetes.noting import find_notes
+from proxy.backends.kubernetes.profiled import with_profile
 from proxy.backends.kubernetes.surroundings import Surroundings
 from proxy.errors import ForeignObject, StartFailed
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.backends.kubernetes.keys import Keys
     from proxy.clock import Clock
     from proxy.config import Config
+    from proxy.notes import Notes
     from proxy.workspace import Key
 
 _LOOKS: Final = 5  # how often a name that is taken and free again in turn is looked at
@@ -40,6 +44,7 @@ class Objects:
     """
 
     def __init__(self, api: Api, config: Config, clock: Clock, keys: Keys) -> None:
+        self._api = api
         self._calls = Calls(api)
         self._config = config
         self._clock = clock
@@ -100,8 +105,23 @@ class Objects:
             return None
         return self.keys.learn(key, deployment, found)
 
+    async def _build(self, key: Key) -> Object:
+        """Return the Deployment of a workspace with the profile that is chosen for it now."""
+        config, profile = self._config, ""
+        if config.profiles:
+            config, profile = with_profile(config, await self._notes(key))
+        body = _stamped(manifests.build_deployment(key, config))
+        body["metadata"]["annotations"][ownership.PROFILE] = profile
+        return body
+
+    async def _notes(self, key: Key) -> Notes:
+        try:
+            return await find_notes(self._api, key, self._config)
+        except ApiFailure as error:
+            raise refused(error) from error
+
     async def _create_deployment(self, key: Key) -> Object | None:
-        body = _stamped(manifests.build_deployment(key, self._config))
+        body = await self._build(key)
         body["spec"]["replicas"] = 0
         now = format_time(self._clock.now())
         body["metadata"]["annotations"] |= {**self.keys.new_annotations(), ownership.LAST_ACTIVE: now}
@@ -117,10 +137,10 @@ class Objects:
         owner = manifests.owner_reference(deployment)
         await self._ensure_owned(key, "secrets", manifests.build_secret(key, self._config, token, owner), owner)
         await self._ensure_owned(key, "services", manifests.build_service(key, self._config, owner=owner), owner)
-        changes = self._changes(key, deployment, is_new=is_new)
+        changes = await self._changes(key, deployment, is_new=is_new)
         return await self._calls.patch(_path(key, "deployments"), deployment, changes) if changes else deployment
 
-    def _changes(self, key: Key, deployment: Object, *, is_new: bool) -> Object:
+    async def _changes(self, key: Key, deployment: Object, *, is_new: bool) -> Object:
         """Return the merge patch that makes the Deployment what it should be, and says that it is used."""
         said, annotations = annotations_of(deployment), dict[str, str | None]()
         spec: Object = {} if deployment["spec"].get("replicas") == 1 else {"replicas": 1}
@@ -130,12 +150,14 @@ class Objects:
                 annotations[ownership.LAST_ACTIVE] = format_time(now)
             if ownership.REAP_MARK in said:
                 annotations[ownership.REAP_MARK] = None
-        wanted = _stamped(manifests.build_deployment(key, self._config))
-        hash_now = wanted["metadata"]["annotations"][ownership.TEMPLATE_HASH]
-        if not looks_ready(deployment) and said.get(ownership.TEMPLATE_HASH) != hash_now:
-            spec["replicas"] = 1
-            spec["template"] = replacement(deployment["spec"]["template"], wanted["spec"]["template"])
-            annotations[ownership.TEMPLATE_HASH] = hash_now
+        if not looks_ready(deployment):
+            wanted = deployment if is_new else await self._build(key)
+            new = annotations_of(wanted)
+            if said.get(ownership.TEMPLATE_HASH) != new[ownership.TEMPLATE_HASH]:
+                spec["replicas"] = 1
+                spec["template"] = replacement(deployment["spec"]["template"], wanted["spec"]["template"])
+                for name in (ownership.TEMPLATE_HASH, ownership.PROFILE):
+                    annotations[name] = new[name]
         changes: Object = {"spec": spec} if spec else {}
         return changes | ({"metadata": {"annotations": annotations}} if annotations else {})
 

@@ -17,7 +17,7 @@ WORKSPACE_RULES: Final[tuple[Rule, ...]] = (
     ("", "pods/log", ("get",)),  # the last lines of one that crashes
     ("", "events", ("list",)),  # of a pod that starts
     ("", "secrets", ("create", "delete", "get")),  # tokens of notebooks, and what they are derived from
-    ("", "persistentvolumeclaims", ("create", "get")),  # never deleted
+    ("", "persistentvolumeclaims", ("create", "get", "list", "patch", "watch")),  # notes are kept there; never deleted
 )
 """In every namespace that has workspaces, and in the proxy's own."""
 

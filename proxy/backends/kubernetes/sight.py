@@ -37,9 +37,18 @@ class Sight:
         config: `namespace`, and what URLs are made of.
         clock: paces the reflectors.
         on_change: called after every change, with the workspace it is of.
+        on_claim: the same for its PersistentVolumeClaim.
     """
 
-    def __init__(self, api: Api, config: Config, clock: Clock, on_change: Callable[[Key, Change], None]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        config: Config,
+        clock: Clock,
+        on_change: Callable[[Key, Change], None],
+        on_claim: Callable[[Key, Change], None],
+    ) -> None:
+        self._tell_claim = on_claim
         self._config = config
         self._tell = on_change
         self._pods: dict[Key, dict[str, Mapping[str, Any]]] = defaultdict(dict)
@@ -52,12 +61,13 @@ class Sight:
         self.deployments = follow("deployments", APPS, self._on_change)
         self.services = follow("services", CORE, self._on_change)
         self.pods = follow("pods", CORE, self._on_pod)
+        self.claims = follow("persistentvolumeclaims", CORE, self._on_claim)
         self.keys: Keys | None = None
         """Where tokens are to be had; nothing has a handle before."""
 
     @property
     def reflectors(self) -> tuple[Reflector, ...]:
-        """All that follow; whoever owns this runs them."""
+        """Those without which nothing is known to run; whoever owns this runs them, and `claims`."""
         return self.deployments, self.services, self.pods
 
     def workspaces(self) -> list[Key]:
@@ -108,6 +118,11 @@ class Sight:
         key = self.key_of(change.object)
         if key is not None:
             self._tell(key, change)
+
+    def _on_claim(self, change: Change) -> None:
+        key = self.key_of(change.object)
+        if key is not None:
+            self._tell_claim(key, change)
 
     def _on_pod(self, change: Change) -> None:
         key = self.key_of(change.object)

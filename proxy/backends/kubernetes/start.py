@@ -122,6 +122,7 @@ class Start:
         """Make what is missing; wait for what is ending first."""
         made = await self._patiently(self._ensure())
         self._made, self._made_at, self._seen = made, self._clock.monotonic(), (False, False)
+        self._following.profiled(self._key, made)
 
     async def _ensure(self) -> Mapping[str, Any]:
         while True:

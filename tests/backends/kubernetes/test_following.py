@@ -125,7 +125,7 @@ async def test_what_runs_is_adopted_with_its_last_activity_at_the_start(cluster:
         assert used is not None
         age = datetime.now(UTC) - used
         assert timedelta(hours=number + 1) - timedelta(minutes=1) < age < timedelta(hours=number + 2, minutes=1)
-    assert cluster.requests.count(verb="list") == 3
+    assert cluster.requests.count(verb="list") == 4  # Deployments, Services, pods, volumes
     assert len(cluster.requests.entries) <= 8
 
 
