@@ -8,15 +8,19 @@ ends at a shutdown without being waited for.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aiohttp import web
 
 from proxy import pages
 from proxy.errors import ShuttingDown, TooManyStreams
+from proxy.relay.downstream import RELAYED_CLOSE, cut_off
 
 if TYPE_CHECKING:
     from proxy.in_flight import InFlight
+
+logger = logging.getLogger(__name__)
 
 BEAT_SECONDS: Final = 15.0
 LIMIT: Final = 2_000
@@ -81,18 +85,24 @@ class Streams:
         self._count += 1
         self._in_flight.exempt()
         end = asyncio.create_task(self._end.wait())
+        response = web.StreamResponse(headers=_HEADERS)
+        response.force_close()  # an ended stream must not hold up the end of its connection
         try:
-            response = web.StreamResponse(headers=_HEADERS)
-            response.force_close()  # an ended stream must not hold up the end of its connection
             await response.prepare(request)
             while not end.done():
                 await response.write(f"data: {feed.look()}\n\n".encode())
                 await self._wait(feed, end)
             await response.write_eof()
-            return response
+        except ConnectionError:
+            raise
+        except Exception:
+            logger.exception("stream of events broke")
+            cut_off(request)  # an answer in words would be read as part of it
+            return RELAYED_CLOSE
         finally:
             self._count -= 1
             end.cancel()
+        return response
 
     async def _wait(self, feed: Feed, end: asyncio.Task[bool]) -> None:
         """Return when the feed may have news, when it is time to speak anyway, or at the end."""

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.errors import StartFailed
 from proxy.report import Progress, Step
+from proxy.sight import WorkspaceFeed
 from proxy.workspace import Phase
 from tests.gateway.conftest import DEMO
 from tests.gateway.test_shutdown import serving
@@ -187,6 +188,22 @@ async def test_dashboard_is_told_of_what_is_new_and_of_what_has_changed_alone(la
     assert first["summary"] == "1 workspace, 1 running"
     assert event["summary"] == "2 workspaces, 2 running"
     assert news == {"demo": "running"}
+
+
+async def test_stream_that_breaks_is_broken_off_and_no_answer_is_written_into_it(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = await launch()
+    wire = await opened(proxy)
+    await take_event(wire)
+
+    monkeypatch.setattr(WorkspaceFeed, "look", None)
+    proxy.supervisor.begin(DEMO)
+
+    assert await wire.ending() == "reset"
+    assert wire.taken.count(b"HTTP/1.1") == 1
+    assert "stream of events broke" in caplog.text
+    assert len(proxy.gateway.streams) == 0
 
 
 # At the end -----------------------------------------------------------------------------------------------------------
