@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from proxy.settings_types import format_value
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from proxy.report import Report, Seen, Trouble
+    from proxy.workspace_settings import WorkspaceSettings
 
 
 def status_of(report: Report, now: datetime, *, connections: int = 0) -> dict[str, Any]:
@@ -37,6 +42,7 @@ def status_of(report: Report, now: datetime, *, connections: int = 0) -> dict[st
         "is_warned": report.is_warned,
         "extended_until": _moment(report.extended_until),
         "connections": connections,
+        "settings": _settings(report.settings),
         "profile": report.profile or None,
         "running_profile": report.running_profile,
         "owner": report.owner,
@@ -58,6 +64,13 @@ def _start(report: Report, now: datetime) -> dict[str, Any] | None:
         "elapsed_seconds": None if report.since is None else round(max((now - report.since).total_seconds(), 0.0), 3),
         "usual_seconds": report.usual_start_seconds,
         "trouble": _trouble(report.trouble),
+    }
+
+
+def _settings(settings: WorkspaceSettings) -> dict[str, Any]:
+    """Return a workspace's own settings, as they are written; null is what the operator has set."""
+    return {
+        name: format_value(value) if isinstance(value, timedelta) else value for name, value in asdict(settings).items()
     }
 
 
