@@ -1,7 +1,7 @@
-"""What people and programs may do to a workspace: start, stop and extend it. Files are never touched.
+"""What people and programs may do to a workspace: start, stop and extend it, and set its own settings.
 
-An action has an unsafe method and comes from a page of ours, or from no page at all. A program is answered with the
-workspace as it is then; a person's form is sent back to a page.
+Files are never touched. An action has an unsafe method and comes from a page of ours, or from no page at all. A program
+is answered with the workspace as it is then; a person's form is sent back to a page.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy import answers, auth
 from proxy.errors import BadRequest
-from proxy.settings_types import parse_duration
+from proxy.notes import read_notes, settings_text
+from proxy.settings_types import format_value, parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import timedelta
 
     from aiohttp import web
 
     from proxy.sight import Sight
     from proxy.workspace import Key
+    from proxy.workspace_settings import WorkspaceSettings
 
 
 _REASON: Final = "Somebody asked for it."
@@ -34,7 +36,7 @@ class Actions:
         patience: how long a program waits for a stop, which goes on after it.
     """
 
-    NAMES: Final = frozenset({"start", "stop", "extend"})
+    NAMES: Final = frozenset({"start", "stop", "extend", "settings"})
 
     def __init__(self, sight: Sight, *, patience: timedelta) -> None:
         self._sight = sight
@@ -62,6 +64,7 @@ class Actions:
             "start": self._start,
             "stop": self._stop,
             "extend": self._extend,
+            "settings": self._set,
         }
         status = await actions[name](key, fields, is_person)
         if is_person:
@@ -88,3 +91,26 @@ class Actions:
         except ValueError as error:
             raise BadRequest("bad-duration", f"`by` must be {error}.") from None
         return 200
+
+    async def _set(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:  # noqa: ARG002
+        settings = changed(self._sight.report(key).settings, fields)
+        await self._supervisor.set_settings(key, settings)
+        return 200
+
+
+def changed(settings: WorkspaceSettings, fields: Mapping[str, Any]) -> WorkspaceSettings:
+    """Return settings with what a body says in their place; null, or nothing in a form, is what the operator has set.
+
+    Raises:
+        BadRequest: there is no such setting, or it cannot have this value.
+    """
+    said = settings_text(settings)
+    for name, value in fields.items():
+        known = name.replace("_", "-")
+        if known not in said or not isinstance(value, str | bool | None):
+            raise BadRequest("bad-setting", f"{name[:80]!r} is no setting of a workspace, or has no such value.")
+        said[known] = None if value is None else format_value(value)
+    notes = read_notes(said)
+    if notes.complaints:
+        raise BadRequest("bad-setting", notes.complaints[0])
+    return notes.settings

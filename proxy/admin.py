@@ -57,38 +57,44 @@ class Admin:
             ProxyError: it is refused.
         """
         if target.path.startswith(f"{_WORKSPACES}/"):
-            return await self._workspace(request, *target.path[len(_WORKSPACES) + 1 :].split("/"))
-        if target.path not in ("/", _WORKSPACES, "/api/events", "/api/openapi.json"):
+            return await self._below(request, *target.path[len(_WORKSPACES) + 1 :].split("/"))
+        if target.path not in ("/", _WORKSPACES, "/api/profiles", "/api/events", "/api/openapi.json"):
             raise NotFound("The API is described at /api/openapi.json.")
         if (told := answers.allowing(request, "GET")) is not None:
             return told
+        if target.path == "/api/events":
+            return await self._streams.serve(request, DashboardFeed(self._sight))
+        return self._show(target)
+
+    def _show(self, target: Target) -> web.StreamResponse:
+        """Answer a GET outside every workspace."""
         match target.path:
             case "/":
                 return self._dashboard(target)
             case "/api/workspaces":
                 return self._list(parse_qs(target.query or "", keep_blank_values=True))
-            case "/api/openapi.json":
-                return web.Response(
-                    body=_OPENAPI.encode(), headers={**pages.HEADERS, "Content-Type": "application/json"}
-                )
+            case "/api/profiles":
+                offered = self._sight.supervisor.profiles
+                told = [{"name": profile.name, "description": profile.description} for profile in offered]
+                return answers.of_json({"profiles": told})
             case _:
-                return await self._streams.serve(request, DashboardFeed(self._sight))
+                headers = {**pages.HEADERS, "Content-Type": "application/json"}
+                return web.Response(body=_OPENAPI.encode(), headers=headers)
 
-    async def _workspace(self, request: web.BaseRequest, name: str, *rest: str) -> web.StreamResponse:
+    async def _below(self, request: web.BaseRequest, name: str, *rest: str) -> web.StreamResponse:
         """Answer at `/api/workspaces/<id>` and below it."""
         key = self._sight.key_of(name)
         key.safe_deployment_name()
-        if not rest:
-            if (told := answers.allowing(request, "GET", "DELETE")) is not None:
-                return told
-            if request.method == "DELETE":
-                return await self._actions.act(request, key, "stop", back="/")
-            return answers.of_json(self._sight.status(self._sight.report(key)))
-        if len(rest) > 1 or rest[0] not in self._actions.NAMES:
-            raise NotFound("Below a workspace of the API there are start, stop and extend.")
-        if (told := answers.allowing(request, "POST")) is not None:
+        what = "/".join(rest)
+        if what not in ("", *self._actions.NAMES) or (rest and not what):
+            raise NotFound("Below a workspace of the API there are start, stop, extend and settings.")
+        methods = {"": ("GET", "DELETE"), "settings": ("GET", "PATCH", "POST")}.get(what, ("POST",))
+        if (told := answers.allowing(request, *methods)) is not None:
             return told
-        return await self._actions.act(request, key, rest[0], back="/")
+        if request.method not in ("GET", "HEAD"):
+            return await self._actions.act(request, key, what or "stop", back="/")
+        status = self._sight.status(self._sight.report(key))
+        return answers.of_json(status["settings"] if what else status)
 
     def _dashboard(self, target: Target) -> web.StreamResponse:
         """Show the workspaces, or open the one that is asked for."""
@@ -98,7 +104,9 @@ class Admin:
             return answers.to(f"/ws/{quote(key.workspace_id)}/lab")
         shown, summary = self._sight.rows()
         views = [self._sight.view(report, is_row=True) for report in shown]
-        return answers.of_page(pages.dashboard(views, summary=summary, events_url="/api/events"))
+        return answers.of_page(
+            pages.dashboard(views, summary=summary, events_url="/api/events", profiles=self._sight.supervisor.profiles)
+        )
 
     def _list(self, query: dict[str, list[str]]) -> web.StreamResponse:
         """List the workspaces by id, a page at a time."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from proxy.errors import ProxyError
     from proxy.pages.view import View
+    from proxy.profiles import Profile
 
 __all__ = ["HEADERS", "answer", "dashboard", "view_of", "wants_page", "workspace"]
 
@@ -102,7 +103,7 @@ def workspace(view: View, *, go: str = "") -> tuple[str, dict[str, str]]:
 
 
 def dashboard(
-    views: Iterable[View], *, summary: str, events_url: str, profiles: Sequence[str] = (), footer: str = ""
+    views: Iterable[View], *, summary: str, events_url: str, profiles: Sequence[Profile] = (), footer: str = ""
 ) -> tuple[str, dict[str, str]]:
     """Return body and headers of the page at `/`.
 
@@ -110,7 +111,7 @@ def dashboard(
         views: of `view_of`, in the order in which they are shown.
         summary: how many there are.
         events_url: where the page is told what changes.
-        profiles: names of those that are offered.
+        profiles: what is offered.
         footer: one line of text.
     """
     rows = "".join(_row(view, profiles) for view in views)
@@ -124,9 +125,11 @@ def dashboard(
     return body, headers
 
 
-def _row(view: Mapping[str, Any], profiles: Sequence[str]) -> str:
+def _row(view: Mapping[str, Any], profiles: Sequence[Profile]) -> str:
+    names = {"": "none", **{each.name: f"{each.name} {each.description}".strip() for each in profiles}}
     options = "".join(
-        f"<option{' selected' if name == view['profile'] else ''}>{escape(name)}</option>" for name in profiles
+        f'<option value="{escape(name)}"{" selected" if name == view["profile"] else ""}>{escape(shown)}</option>'
+        for name, shown in names.items()
     )
     return _ROW.fill(view, profiles=options, if_has_profiles="" if profiles else " hidden")
 
@@ -135,7 +138,7 @@ class _Blank(dict[str, Any]):
     """The values of a row that a page's script copies and fills: none yet."""
 
     def __missing__(self, name: str) -> Any:
-        return [] if name == "happenings" else None
+        return [] if name in ("happenings", "warnings") else None
 
 
 _BLANK: Final = _Blank()

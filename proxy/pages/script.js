@@ -47,6 +47,9 @@
         node.replaceChildren(...texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
       }
     }
+    for (const choice of scope.querySelectorAll("select")) {
+      if (choice !== document.activeElement) choice.value = choice.dataset.value ?? "";
+    }
     for (const [name, sign] of [["up", 1], ["down", -1]]) {
       for (const node of marked(name)) {
         const seconds = view[node.dataset[name]];

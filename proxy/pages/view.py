@@ -71,6 +71,8 @@ def view_of(report: Report, now: datetime, *, connections: int = 0, to: str = ""
         "is_startable": state in ("stopped", FAILED),
         "is_stoppable": state in ("running", "starting"),
         "profile": report.profile,
+        "warnings": list(report.warnings),
+        "has_warnings": bool(report.warnings),
         "stopped": _stopped(report),
         "open_url": f"{base}lab",
         "retry_url": to or f"{base}lab",

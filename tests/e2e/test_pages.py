@@ -235,7 +235,7 @@ def small(start: Proxies, steering: Steering) -> Proxy:
     """A proxy whose workspaces run a small server; they start at once."""
     steering.gate.touch()
     steering.mended.touch()
-    return start(steering.command(*_SMALL))
+    return start(steering.command(*_SMALL), "--profiles={small: {}, large: {description: 8 GB of memory}}")
 
 
 def test_dashboard_starts_and_stops_and_shows_it_at_once(page: Page, small: Proxy, steering: Steering) -> None:
@@ -287,6 +287,23 @@ def test_dashboard_shows_every_state(page: Page, small: Proxy, steering: Steerin
     look(page, "dashboard")
     page.screenshot(path=Path("test-output") / "dashboard_whole.png", full_page=True)
     assert barriers(page) == []
+
+
+def test_profile_is_chosen_on_the_dashboard_for_the_next_start(page: Page, small: Proxy) -> None:
+    complaints = Complaints(page)
+    assert small.get("/ws/alpha/source/0").status == 200
+    page.goto(f"{small.url}/")
+    row = row_of(page, "alpha")
+
+    row.get_by_text("More").click()
+    row.get_by_label("Profile, from the next start on").select_option("large")
+    look(page, "dashboard_profiles")
+    row.get_by_role("button", name="Choose").click()
+
+    until(lambda: small.get("/api/workspaces/alpha").json()["profile"] == "large", "it is chosen")
+    page.reload()
+    expect(row.get_by_label("Profile, from the next start on")).to_have_value("large")
+    assert complaints.seen == []
 
 
 def test_dashboard_works_by_keyboard_alone_and_keeps_the_focus(page: Page, small: Proxy) -> None:

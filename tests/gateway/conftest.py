@@ -172,6 +172,7 @@ class Launch(Protocol):
         activity: Literal["traffic", "interactive"] = "traffic",
         wake: Literal["any", "intent"] = "any",
         limits: Limits | None = None,
+        profiles: Mapping[str, Any] | None = None,
     ) -> Proxy: ...
 
 
@@ -190,11 +191,13 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
         activity: Literal["traffic", "interactive"] = "traffic",
         wake: Literal["any", "intent"] = "any",
         limits: Limits | None = None,
+        profiles: Mapping[str, Any] | None = None,
     ) -> Proxy:
         origin = Origin(script, receive_buffer=receive_buffer)
         await origin.listen()
         backend, clock, pool = MovingBackend(origin.port), HandClock(), Pool(head_timeout)
-        config = Config(protect_busy=False)  # nobody asks the notebook server anything but the test
+        # Nobody asks the notebook server anything but the test.
+        config = Config(protect_busy=False, profiles=dict(profiles or {}))
         supervisor = Supervisor(backend, config, clock=clock)
         websockets = WebsocketRelay(pool)
         judge = Activity(activity)

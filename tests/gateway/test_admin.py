@@ -195,6 +195,56 @@ async def test_action_that_is_refused_is_a_page_for_a_person(launch: Launch) -> 
     assert "It cannot be kept longer" in Page(await response.text()).shown
 
 
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+async def test_settings_are_changed_one_by_one_and_null_is_the_operators(launch: Launch) -> None:
+    proxy = await launch()
+    url = "/api/workspaces/demo/settings"
+
+    first = await proxy.http.patch(url, json={"idle_ttl": "90m", "protect_busy": False})
+    second = await proxy.http.patch(url, json={"idle-ttl": None, "max_age": "2h"})
+
+    assert [response.status for response in (first, second)] == [200, 200]
+    assert (await first.json())["settings"]["idle_ttl"] == "90m"
+    assert await got(proxy, url) == {"idle_ttl": None, "protect_busy": False, "max_age": "2h", "profile": None}
+    assert not proxy.backend.starts
+
+
+async def test_profile_is_chosen_by_a_form_of_the_dashboard(launch: Launch) -> None:
+    proxy = await launch(profiles={"small": {}, "large": {"description": "8 GB of memory"}})
+    url = "/api/workspaces/demo/settings"
+
+    chosen = await proxy.http.post(url, data={"profile": "large"}, headers=NAVIGATE, allow_redirects=False)
+    told = await got(proxy, "/api/workspaces/demo")
+    await proxy.http.post(url, data={"profile": ""}, headers=NAVIGATE, allow_redirects=False)
+
+    assert (chosen.status, chosen.headers["Location"]) == (303, "/")
+    assert told["profile"] == told["settings"]["profile"] == "large"
+    assert (await got(proxy, url))["profile"] is None
+    assert [profile["name"] for profile in (await got(proxy, "/api/profiles"))["profiles"]] == ["small", "large"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status_and_code"),
+    [
+        ({"idle_ttl": "soon"}, (400, "bad-setting")), ({"idle_ttl": []}, (400, "bad-setting")),
+        ({"protect_busy": "maybe"}, (400, "bad-setting")), ({"colour": "red"}, (400, "bad-setting")),
+        ({"owner": "me"}, (400, "bad-setting")), ({"profile": "Not A Label"}, (400, "bad-setting")),
+        ({"profile": "unknown"}, (422, "setting-refused")), ({"idle_ttl": "300d"}, (422, "setting-refused")),
+    ],
+)  # fmt: skip
+async def test_settings_that_cannot_be_change_nothing(
+    launch: Launch, change: dict[str, Any], status_and_code: tuple[int, str]
+) -> None:
+    proxy = await launch()
+
+    response = await proxy.http.patch("/api/workspaces/demo/settings", json={"max_age": "2h", **change})
+
+    assert (response.status, (await response.json())["code"]) == status_and_code
+    assert (await got(proxy, "/api/workspaces/demo/settings"))["max_age"] is None
+
+
 # Who may, and how -----------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +256,7 @@ async def test_action_that_is_refused_is_a_page_for_a_person(launch: Launch) -> 
     [
         ("POST", "/api/workspaces/demo/start"), ("POST", "/api/workspaces/demo/stop"),
         ("POST", "/api/workspaces/demo/extend"), ("DELETE", "/api/workspaces/demo"),
+        ("PATCH", "/api/workspaces/demo/settings"), ("POST", "/api/workspaces/demo/settings"),
     ],
 )  # fmt: skip
 async def test_page_of_another_origin_does_nothing(launch: Launch, method: str, path: str, line: str) -> None:
@@ -248,6 +299,7 @@ async def test_foreign_host_is_refused(launch: Launch, path: str) -> None:
         ("/api/workspaces/demo", "GET, HEAD, DELETE, OPTIONS"),
         ("/api/workspaces/demo/start", "POST, OPTIONS"), ("/api/workspaces/demo/stop", "POST, OPTIONS"),
         ("/api/workspaces/demo/extend", "POST, OPTIONS"),
+        ("/api/workspaces/demo/settings", "GET, HEAD, PATCH, POST, OPTIONS"), ("/api/profiles", "GET, HEAD, OPTIONS"),
     ],
 )  # fmt: skip
 async def test_methods_are_judged(launch: Launch, path: str, allow: str) -> None:

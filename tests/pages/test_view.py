@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from proxy import pages
 from proxy.pages.templates import LIVE_POLICY, SILENT_POLICY
 from proxy.pages.words import duration, fraction
+from proxy.profiles import Profile
 from proxy.report import Happening, Report, Trouble
 from proxy.workspace import Phase
 from tests.pages.markup import HOSTILE, NOW, Page, assert_is_self_contained, failed, report
@@ -29,7 +30,7 @@ def page_of(found: Report, to: str = TO) -> Page:
     return Page(pages.workspace(pages.view_of(found, NOW, to=to), go="here")[0])
 
 
-def row_of(found: Report, profiles: tuple[str, ...] = ()) -> Page:
+def row_of(found: Report, profiles: tuple[Profile, ...] = ()) -> Page:
     view = pages.view_of(found, NOW, is_row=True)
     return Page(pages.dashboard([view], summary="", events_url="/api/events", profiles=profiles)[0])
 
@@ -134,11 +135,19 @@ def test_dashboard_row_shows_the_facts() -> None:
 def test_dashboard_offers_profiles_where_there_are_some() -> None:
     chosen = report(Phase.STOPPED, profile="large")
 
-    with_some, without = row_of(chosen, ("small", "large")), row_of(chosen)
+    offered = (Profile("small", "", {}), Profile("large", "8 GB of memory", {}))
+    with_some, without = row_of(chosen, offered), row_of(chosen)
 
-    assert [option for option in with_some.all("option") if "selected" in option] == [{"selected": None}]
-    assert "Profile" in with_some.shown
+    assert [option["value"] for option in with_some.all("option") if "selected" in option] == ["large"]
+    assert "large 8 GB of memory" in with_some.shown
+    assert "Profile, from the next start on" in with_some.shown
     assert "Profile" not in without.shown
+
+
+def test_row_says_what_is_wrong_with_settings() -> None:
+    odd = report(Phase.RUNNING, warnings=("Its profile will be 'large' when it starts next; now it is 'small'.",))
+
+    assert "when it starts next" in row_of(odd).shown
 
 
 def test_empty_dashboard_says_so() -> None:
@@ -152,7 +161,9 @@ def test_empty_dashboard_says_so() -> None:
 def test_hostile_text_is_shown_as_text(found: Report) -> None:
     view = pages.view_of(found, NOW, to=f"/ws/demo/{HOSTILE}")
     body = pages.workspace(view, go="here")[0]
-    rows = pages.dashboard([view], summary=HOSTILE, events_url="/api/events", profiles=(HOSTILE,), footer=HOSTILE)[0]
+    rows = pages.dashboard(
+        [view], summary=HOSTILE, events_url="/api/events", profiles=(Profile(HOSTILE, HOSTILE, {}),), footer=HOSTILE
+    )[0]
 
     for each in (body, rows):
         assert HOSTILE in Page(each).text
