@@ -74,7 +74,9 @@ class Judge:
             until = min(tracked.worked + tracked.idle_ttl, used + self._max_busy)
             yield Verdict(until, Fate.BUSY, f"A kernel or terminal works, or did within the last {idle}.")
             if tracked.unknown_since >= tracked.touched:
-                until = tracked.unknown_since + self._max_unknown
+                # What says nothing now and then is kept no longer than what works for ever.
+                most = max(self._max_busy, tracked.idle_ttl + self._max_unknown)
+                until = min(tracked.unknown_since + self._max_unknown, max(used, tracked.extended) + most)
                 yield Verdict(until, Fate.UNKNOWN, "It does not say what its kernels do.")
 
     def _idle_words(self, tracked: Tracked, kept: Verdict, now: float) -> str:

@@ -95,7 +95,7 @@ class News:
             self._back_offs.clear(key)
             self._log.info("workspace found: id=%s namespace=%s", key.workspace_id, key.namespace)
         elif tracked is not None and tracked.phase is not Phase.STARTING:
-            tracked.handle = handle  # also of what is being stopped, should that fail
+            tracked.handle, tracked.is_known = handle, True  # also of what is being stopped, should that fail
         else:
             return
         if last_active is not None:

@@ -92,7 +92,7 @@ class Reporting:
             "since": self._record.moment(tracked.since),
             "progress": _progress(tracked),
             "trouble": self._trouble(tracked),
-            "last_active": self._record.last_active(tracked),
+            "last_active": self._record.last_active(tracked) if tracked.is_known else entry.last_active,
             "counted": self._record.counted(tracked) or entry.counted,
             "ignored": self._record.ignored(tracked) or entry.ignored,
             "extended_until": self._record.moment(tracked.extended) if tracked.extended > now else None,

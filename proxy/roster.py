@@ -78,11 +78,12 @@ class Roster:
         key, entry = tracked.key, self._ledger.entry(tracked.key)
         if tracked.phase is Phase.STOPPED:
             del self.tracked[key]
-            entry.last_active = self._record.last_active(tracked)
+            if tracked.is_known:
+                entry.last_active = self._record.last_active(tracked)
             entry.counted = self._record.counted(tracked) or entry.counted
             entry.ignored = self._record.ignored(tracked) or entry.ignored
         happening = self._ledger.note(key, _WORDS[event], reason)
-        if event is Event.GONE:
+        if event is Event.GONE and (tracked.is_known or entry.stopped is None):
             entry.stopped = happening
         if tracked.phase is Phase.STOPPED:
             self._ledger.pass_on(key)

@@ -68,7 +68,9 @@ class Stops:
         key.safe_deployment_name()
         while True:
             tracked = self._roster.get(key)
-            in_flight = tracked.task if tracked is not None and tracked.phase is Phase.STOPPING else None
+            in_flight = None
+            if tracked is not None and tracked.phase is Phase.STOPPING:
+                in_flight, tracked.is_wanted = tracked.task, False  # the last word holds
             task = in_flight or self.begin(key, reason)
             await asyncio.wait((task,))
             if task.cancelled():
@@ -82,9 +84,12 @@ class Stops:
 
     def begin(self, key: Key, reason: str, mark: Mark | None = None) -> asyncio.Task[None]:
         """Move to STOPPING now, whatever the phase; the work is the task that is returned."""
-        tracked = self._roster.get(key) or self._roster.add(key)
+        tracked = self._roster.get(key)
+        if tracked is None:
+            tracked = self._roster.add(key)
+            tracked.is_known = False  # another replica may have started it
         starting = tracked.task
-        tracked.progress = None
+        tracked.progress, tracked.is_wanted = None, False
         self._roster.move(tracked, Event.STOP, reason)
         tracked.fail(StartFailed("stopped", "It was stopped while it was starting.", retry_after=1))
         tracked.task = self._roster.spawn(self._stop(tracked, starting, reason, mark), f"stop {key.workspace_id}")

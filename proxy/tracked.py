@@ -41,6 +41,7 @@ class Tracked:
     progress: Progress | None = None  # how far the start in flight has come
     turn: Turn | None = None  # of the start in flight
     is_wanted: bool = False  # somebody asked for it while it was being stopped
+    is_known: bool = True  # that it runs, or should; else it is only stopped, in case it does
     started: float = math.inf  # when its server was made, as far as is known
     asked: float = -math.inf  # when its server was asked last what it does
     unknown_since: float = -math.inf  # it has not answered since; -inf where it has

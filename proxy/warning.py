@@ -1,7 +1,7 @@
 """See that people are warned before what they use is stopped, and that nobody is warned for nothing.
 
 Who is due soon is asked what its kernels do; one that works is not warned of. Sleeps until the next workspace comes
-near its time: use only ever puts that off.
+near its time, which use only ever puts off; but no longer than `reap_interval`, for there may be new ones by then.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Warnings:
         """Return the seconds until a warning may begin, within bounds."""
         now = self._clock.monotonic()
         ahead = (self._judge.warned_in(tracked, verdict, now) for tracked, verdict in self._running(now))
-        return max(_SOONEST, min((seconds for seconds in ahead if seconds > 0), default=self._longest))
+        return max(_SOONEST, min((seconds for seconds in ahead if 0 < seconds < self._longest), default=self._longest))
 
     def _running(self, now: float) -> Iterator[tuple[Tracked, Verdict]]:
         for tracked in self._tracked.values():

@@ -18,7 +18,7 @@ from .fakes import KEY, FakeBackend, FakeClock, FakeCluster, settle
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from proxy.workspace import Handle, Key
 
@@ -40,6 +40,7 @@ class Stage:
     logger: logging.Logger | None = None
     work: dict[Key, Work | None] = field(default_factory=dict)  # what servers say of their kernels; else none
     asked: Counter[Key] = field(default_factory=Counter)
+    answer: Callable[[], Work | None] | None = None  # then every server says this instead
     slow_answers: dict[Key, asyncio.Future[None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,7 +54,7 @@ class Stage:
         self.asked[key] += 1
         if key in self.slow_answers:
             await self.slow_answers[key]
-        return self.work.get(key, Work())
+        return self.answer() if self.answer is not None else self.work.get(key, Work())
 
     async def begin(self, *work: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:
         """Run each as a task of its own, as far as they go by themselves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -215,6 +216,19 @@ async def test_use_begins_the_time_anew_for_which_nothing_is_known(stage: Stage)
         await seconds_until_reaped(stage, DAY)
 
     assert stage.clock.monotonic() - used > IDLE_TTL - WARNING + HOUR
+
+
+async def test_server_that_answers_now_and_then_is_not_kept_longer_than_one_that_works() -> None:
+    async with replicated() as (stage, _):
+        await stage.supervisor.ensure_running(KEY)
+        used = stage.clock.monotonic()
+        answers = itertools.cycle((None, Work()))
+        stage.answer = lambda: next(answers)
+
+        async with reaping(stage):
+            await seconds_until_reaped(stage, 3 * DAY)
+
+        assert 2 * HOUR < stage.clock.monotonic() - used <= DAY + REAP_INTERVAL + REAP_GRACE + 60
 
 
 # Whatever it does -----------------------------------------------------------------------------------------------------

@@ -166,6 +166,28 @@ async def test_what_was_reaped_is_known_with_its_last_use_and_the_reason(stage: 
     assert stage.supervisor.reports() == [told]
 
 
+async def test_stop_of_what_does_not_run_is_neither_use_nor_a_new_reason(stage: Stage) -> None:
+    await stage.supervisor.ensure_running(KEY)
+    used = stage.clock.now()
+    async with reaping(stage):
+        await stage.clock.advance(IDLE_TTL + REAP_INTERVAL)
+    before = report(stage)
+    await stage.clock.advance(60)
+
+    await stage.supervisor.stop(KEY)
+
+    after = report(stage)
+    assert (before.last_active, after.last_active) == (used, used)
+    assert after.stopped == before.stopped
+    assert stage.backend.stops[KEY] == 2  # another replica may have started it
+
+
+async def test_stop_of_what_never_ran_is_no_use(stage: Stage) -> None:
+    await stage.supervisor.stop(KEY)
+
+    assert report(stage).last_active is None
+
+
 async def test_usual_start_is_the_median_of_recent_ones(slow: Stage) -> None:
     usual = []
     for seconds in (9.0, 2.0, 4.0):
@@ -387,6 +409,18 @@ async def test_age_of_what_is_found_counts_from_when_it_was_made() -> None:
         )
 
 
+async def test_short_idle_time_is_warned_of_though_another_workspace_was_given_a_day() -> None:
+    async with staged() as stage, reaping(stage):
+        await stage.supervisor.ensure_running(OTHER)
+        stage.supervisor.extend(OTHER, timedelta(hours=24))
+        await stage.clock.advance(REAP_INTERVAL)
+        await stage.supervisor.ensure_running(KEY)
+
+        await stage.clock.advance(IDLE_TTL - 1)
+
+        assert report(stage).is_warned
+
+
 # Beginning without waiting --------------------------------------------------------------------------------------------
 
 
@@ -422,6 +456,40 @@ async def test_what_was_begun_during_a_stop_starts_when_it_is_gone(slow: Stage, 
         slow.backend.let_start()
     await waiting
     await asyncio.gather(stopper, return_exceptions=True)
+
+
+async def test_what_was_begun_during_a_stop_that_failed_is_not_started_after_the_next_one(slow: Stage) -> None:
+    caller = await slow.request()
+    slow.backend.let_start()
+    await caller
+    [stopper] = await slow.begin(slow.supervisor.stop(KEY))
+    slow.supervisor.begin(KEY)
+    slow.backend.fail_stop(StopFailed("It does not end."))
+    await asyncio.gather(stopper, return_exceptions=True)
+
+    [stopper] = await slow.begin(slow.supervisor.stop(KEY))
+    slow.backend.let_stop()
+    await stopper
+    await settle()
+
+    assert slow.supervisor.phases() == {}
+    assert slow.backend.starts[KEY] == 1
+
+
+async def test_last_word_holds_of_starts_and_stops_during_a_stop(slow: Stage) -> None:
+    caller = await slow.request()
+    slow.backend.let_start()
+    await caller
+    stoppers = await slow.begin(slow.supervisor.stop(KEY))
+    slow.supervisor.begin(KEY)
+    stoppers += await slow.begin(slow.supervisor.stop(KEY))
+
+    slow.backend.let_stop()
+    await asyncio.gather(*stoppers)
+    await settle()
+
+    assert slow.supervisor.phases() == {}
+    assert slow.backend.starts[KEY] == 1
 
 
 async def test_begin_honours_the_back_off_also_after_a_stop(slow: Stage) -> None:
