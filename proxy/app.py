@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -170,6 +171,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     try:
         async with app:
             announce(app.url)
+            gc.freeze()  # what has been imported and built lives as long as this process: no collection need look at it
             await stop.wait()
         logger.info("stopped")
     finally:

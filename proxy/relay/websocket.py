@@ -237,9 +237,16 @@ class WebsocketRelay:
         if isinstance(opened, Relayed):
             return opened
         tunnel, connection = opened
+        self._tunnels.add(tunnel)
         try:
-            await self._run(order.request, tunnel)
+            if self._close_code is not None:
+                tunnel.close(self._close_code)
+            await tunnel.run()
+        except Exception:
+            cut_off(order.request)  # an answer in words would be read as frames
+            raise
         finally:
+            self._tunnels.discard(tunnel)
             self._pool.part(connection)
         return RELAYED_CLOSE
 
@@ -281,15 +288,3 @@ class WebsocketRelay:
             raise UpstreamError("The client is gone.")
         lines = response_lines(head.headers, without_length=True)
         transport.write(b"".join((b"HTTP/1.1 101 Switching Protocols\r\n", lines, _UPGRADE, b"\r\n")))
-
-    async def _run(self, request: web.BaseRequest, tunnel: Tunnel) -> None:
-        self._tunnels.add(tunnel)
-        try:
-            if self._close_code is not None:
-                tunnel.close(self._close_code)
-            await tunnel.run()
-        except Exception:
-            cut_off(request)  # an answer in words would be read as frames
-            raise
-        finally:
-            self._tunnels.discard(tunnel)

@@ -40,11 +40,11 @@ class Samples:
                     self.values[f"added {metric}"][contestant] = [value - floor for value, floor in pairs]
 
     def ratio(self, metric: str, against: str, of: str = OURS) -> float | None:
-        """Return the median of the ratios in each repetition."""
+        """Return the median of the ratios in each repetition; None where too many of theirs are not above zero."""
         found = self.values.get(metric, {})
-        pairs = zip(found.get(of, ()), found.get(against, ()), strict=False)
-        ratios = [mine / theirs for mine, theirs in pairs if theirs]
-        return statistics.median(ratios) if ratios else None
+        pairs = list(zip(found.get(of, ()), found.get(against, ()), strict=False))
+        ratios = [mine / theirs for mine, theirs in pairs if theirs > 0]
+        return statistics.median(ratios) if ratios and len(ratios) * 2 > len(pairs) else None
 
     def is_load_bound(self, contestant: str) -> bool:
         """Tell whether something else than the contestant was the limit."""
