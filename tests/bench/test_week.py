@@ -34,3 +34,9 @@ async def test_jobs_would_be_killed_if_kernels_were_not_asked() -> None:
     careless = await simulate(protect_busy=False, **SOME)
 
     assert careless.killed
+
+
+async def test_workspaces_would_be_stopped_under_their_users_if_nothing_counted() -> None:
+    deaf = await simulate(protect_busy=False, activity_rules="* ** ignored", **SOME)
+
+    assert deaf.too_early

@@ -190,7 +190,7 @@ class Simulation:
         self.seed = seed
         log = logging.getLogger("tests.bench.week")
         self.supervisor = Supervisor(self.servers, config, log, clock=self.clock, ask=self.answer)
-        self.activity = Activity(config.activity)
+        self.activity = Activity(config.activity, config.activity_rules)
         self.wake = Wake(config.wake, self.activity)
         self.week = Week(f"activity: {config.activity}, wake: {config.wake}")
         self._agenda: list[tuple[float, int, Callable[[], Coroutine[Any, Any, None]]]] = []
@@ -412,10 +412,12 @@ async def simulate(
     seed: int = 4,
     every: float = 60,
     protect_busy: bool = True,
+    activity_rules: str = "",
 ) -> Week:
     """Live through some days with these settings."""
     config = Config(
         activity=activity,
+        activity_rules=activity_rules,
         wake=wake,
         idle_ttl=timedelta(seconds=IDLE_TTL),
         reap_interval=timedelta(seconds=REAP_INTERVAL),
