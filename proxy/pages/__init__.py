@@ -131,7 +131,7 @@ def _row(view: Mapping[str, Any], profiles: Sequence[Profile]) -> str:
         f'<option value="{escape(name)}"{" selected" if name == view["profile"] else ""}>{escape(shown)}</option>'
         for name, shown in names.items()
     )
-    return _ROW.fill(view, profiles=options, if_has_profiles="" if profiles else " hidden")
+    return _ROW.fill(view, profiles=options, without_profiles="" if profiles else " hidden")
 
 
 class _Blank(dict[str, Any]):
