@@ -72,9 +72,10 @@ def _text(root: Path) -> str:
         descriptor = os.open(root / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return ""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # before `open`, which refuses a directory and leaves it open
+        os.close(descriptor)
+        raise ValueError("not a plain file")
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("not a plain file")
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ValueError(f"longer than {MAX_BYTES} bytes")

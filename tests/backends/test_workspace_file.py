@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +12,6 @@ from proxy.backends.workspace_file import MAX_BYTES, NAME, read, write
 from proxy.errors import NotKept
 from proxy.notes import Notes
 from proxy.workspace_settings import WorkspaceSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EDITED = """\
 # mine, do not delete
@@ -97,6 +94,16 @@ def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / NAME)
 
     assert len(read(tmp_path).complaints) == 1
+
+
+def test_what_is_no_plain_file_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    for _ in range(3):
+        assert read(tmp_path).complaints
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_directory_in_its_place_is_a_complaint(tmp_path: Path) -> None:
