@@ -31,7 +31,10 @@ def is_for_person(request: web.BaseRequest) -> bool:
 
 def of_error(request: web.BaseRequest, error: ProxyError, *, status_url: str = "") -> web.Response:
     """Return what a client is told of an error: a person, by default, a page, and a program a problem."""
-    status, body, headers = pages.answer(error, as_page=is_for_person(request), status_url=status_url)
+    can_repeat = request.method in ("GET", "HEAD")
+    status, body, headers = pages.answer(
+        error, as_page=is_for_person(request), status_url=status_url, can_repeat=can_repeat
+    )
     if isinstance(error, MethodRefused):  # RFC 9110 section 15.5.6: it must name what is allowed
         headers["Allow"] = error.allow
     return web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)

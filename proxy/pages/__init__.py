@@ -33,6 +33,8 @@ HEADERS: Final = {
 _RELOAD_CODES: Final = frozenset(
     {"not-ready", "shutting-down", "too-many-connections", "too-many-starts", "upstream-gone"}
 )
+_AGAIN: Final = '<p><a class="button" href="">Try again</a></p>'
+_BACK: Final = "<p>What you sent is not kept here: go back, and send it again.</p>"
 _REFRESH_SECONDS: Final = 3  # where there is no JavaScript
 
 _ERROR: Final = Page("error.html")
@@ -51,13 +53,16 @@ def wants_page(headers: Mapping[str, str]) -> bool:
     return mode == "navigate" if mode is not None else "text/html" in headers.get("Accept", "")
 
 
-def answer(error: ProxyError, *, as_page: bool, status_url: str = "") -> tuple[int, str, dict[str, str]]:
+def answer(
+    error: ProxyError, *, as_page: bool, status_url: str = "", can_repeat: bool = True
+) -> tuple[int, str, dict[str, str]]:
     """Return status, body and headers of what a client is told of an error.
 
     Args:
         error: what happened.
         as_page: for a person; else for a program.
         status_url: where the workspace's state can be asked for, if it is about one (RFC 8631 section 3: `status`).
+        can_repeat: asking for the address again is the same request; a form's is not, and would be lost silently.
     """
     headers = dict(HEADERS)
     if error.retry_after is not None:
@@ -76,11 +81,12 @@ def answer(error: ProxyError, *, as_page: bool, status_url: str = "") -> tuple[i
             problem["status_url"] = status_url
         return error.status, json.dumps(problem) + "\n", headers
     headers["Content-Type"] = "text/html; charset=utf-8"
-    reload = error.retry_after if error.code in _RELOAD_CODES else None
+    reload = error.retry_after if error.code in _RELOAD_CODES and can_repeat else None
+    retry = _AGAIN if can_repeat else _BACK
     body = _ERROR.fill(
         {"title": error.title, "message": str(error), "status": error.status, "code": error.code},
         log=f"<h2>Last lines of its log</h2><pre>{escape(error.detail)}</pre>" if error.detail else "",
-        retry='<p><a class="button" href="">Try again</a></p>' if error.retry_after is not None else "",
+        retry=retry if error.retry_after is not None else "",
         refresh=f'<meta http-equiv="refresh" content="{reload}">' if reload is not None else "",
     )
     return error.status, body, headers

@@ -113,6 +113,20 @@ async def test_who_is_held_too_long_is_told_where_to_ask(launch: Launch) -> None
         assert response.values(b"retry-after") == [b"5"]
 
 
+async def test_form_that_is_held_too_long_is_not_lost_silently(launch: Launch) -> None:
+    proxy = await launch()
+    proxy.backend.gate.clear()
+    client = await proxy.sent(ask("/ws/demo/submit", NAVIGATION, method="POST", body=b"a form"))
+    await until(lambda: proxy.backend.starts["demo"] and proxy.clock._sleepers)
+
+    proxy.clock.advance(50)
+    response = await client.take_response()
+
+    assert response.status == 504
+    assert b'http-equiv="refresh"' not in response.body  # which would ask for the address by GET
+    assert "send it again" in Page(response.body.decode()).shown
+
+
 async def test_client_that_goes_away_cancels_itself_alone(launch: Launch) -> None:
     proxy = await launch(Answers())
     proxy.backend.gate.clear()

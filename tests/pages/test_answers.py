@@ -76,6 +76,17 @@ def test_state_of_the_workspace_is_linked_where_there_is_one(as_page: bool) -> N
     assert "Link" not in answer(StartTimeout("demo", 60), as_page=as_page)[2]
 
 
+@pytest.mark.parametrize("error", [StartTimeout("demo", 60), ShuttingDown()], ids=lambda error: error.code)
+def test_page_that_answers_a_form_is_not_replaced_by_itself_and_says_what_is_lost(error: ProxyError) -> None:
+    of_form = answer(error, as_page=True, can_repeat=False)[1]
+    of_link = answer(error, as_page=True)[1]
+
+    assert 'http-equiv="refresh"' in of_link
+    assert 'http-equiv="refresh"' not in of_form
+    assert "go back, and send it again" in Page(of_form).shown
+    assert not [link for link in Page(of_form).all("a") if link.get("href") == ""]
+
+
 @pytest.mark.parametrize("as_page", [True, False])
 def test_retry_after_is_sent_where_asking_again_is_worthwhile(as_page: bool) -> None:
     assert answer(StartTimeout("demo", 60), as_page=as_page)[2]["Retry-After"] == "5"
