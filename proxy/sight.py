@@ -113,16 +113,17 @@ class DashboardFeed:
         self._sight = sight
         self._version = 0
         self._said: dict[str, tuple[object, ...]] = {}
+        self._has_looked = False
 
     def look(self) -> str:
-        """Return what is new since the last look; the first time, everything."""
+        """Return what is new since the last look; the first time, everything that there is (`is_all`)."""
         shown, summary = self._sight.rows()
         looks = {report.key.workspace_id: _look_of(report, self._sight.connections(report)) for report in shown}
         news = [report for report in shown if self._said.get(name := report.key.workspace_id) != looks[name]]
         gone = [name for name in self._said if name not in looks]
-        self._said = looks
+        is_all, self._said, self._has_looked = not self._has_looked, looks, True
         views = [self._sight.view(report, is_row=True) for report in news]
-        return json.dumps({"views": views, "gone": gone, "summary": summary})
+        return json.dumps({"views": views, "gone": gone, "summary": summary, "is_all": is_all})
 
     async def changed(self) -> None:
         """Return when anything has changed since."""

@@ -114,6 +114,10 @@
   function onWorkspaces(news) {
     const list = page.querySelector(".rows"), rows = new Map([...list.children].map((row) => [row.dataset.id, row]));
     for (const id of news.gone) rows.get(id)?.remove();
+    if (news.is_all) { // of a stream that was opened anew: what is not in it is gone, or another replica's
+      const ids = new Set(news.views.map((view) => view.id));
+      for (const [id, row] of rows) if (!ids.has(id)) row.remove();
+    }
     for (const view of news.views) {
       let row = rows.get(view.id);
       if (!row) {

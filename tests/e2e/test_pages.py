@@ -353,6 +353,20 @@ def test_dashboard_that_nobody_looks_at_gives_its_connection_back(page: Page, sm
     expect(row_of(page, "alpha").locator(".chip")).to_have_text("running")
 
 
+def test_dashboard_forgets_what_a_restarted_proxy_does_not_know(page: Page, start: Proxies) -> None:
+    command = "--notebook-command=" + shlex.join(_SMALL)
+    first = start(command)
+    assert first.get("/ws/alpha/source/0").status == 200
+    page.goto(f"{first.url}/")
+    expect(row_of(page, "alpha").locator(".chip")).to_have_text("running")
+
+    assert first.stop() == 0
+    start(command, f"--listen=127.0.0.1:{first.port}")
+
+    expect(page.get_by_text("No workspace is running.")).to_be_visible()
+    expect(page.locator("li.row")).to_have_count(0)
+
+
 def test_button_does_nothing_before_the_back_off_is_over(page: Page) -> None:
     script = Path(proxy.__file__).with_name("pages").joinpath("script.js").read_text()
     page.set_content(

@@ -185,6 +185,7 @@ async def test_dashboard_is_told_of_what_is_new_and_of_what_has_changed_alone(la
         news |= {view["id"]: view["state"] for view in event["views"]}
 
     assert [view["id"] for view in first["views"]] == ["other"]
+    assert [first["is_all"], event["is_all"]] == [True, False]
     assert first["summary"] == "1 workspace, 1 running"
     assert event["summary"] == "2 workspaces, 2 running"
     assert news == {"demo": "running"}
