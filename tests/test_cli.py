@@ -20,7 +20,7 @@ import aiohttp.http_parser
 import pytest
 
 from proxy import __version__, cli
-from proxy.config import Config, settings_table
+from proxy.config import Config, load, settings_table
 from proxy.errors import ConfigError, ProxyError
 
 if TYPE_CHECKING:
@@ -332,3 +332,19 @@ def test_a_signal_ends_it_with_0(number: signal.Signals, tmp_path: Path) -> None
     assert second.startswith(f"Open {base[1]}/ws/demo/lab (any name")
     assert status == 0, log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], False),
+        (["--dry-run-reaper"], True),
+        (["--dry-run-reaper", "--idle-ttl=1h"], True),
+        (["--dry-run-reaper", "off"], False),
+    ],
+)
+def test_switch_without_a_value_is_on(flags: list[str], expected: bool) -> None:
+    given = vars(cli._parser().parse_args(["serve", *flags]))
+    del given["command"]
+
+    assert load({name: value for name, value in given.items() if name != "config_file"}).dry_run_reaper is expected
