@@ -48,7 +48,8 @@
       }
     }
     for (const choice of scope.querySelectorAll("select")) {
-      if (choice !== document.activeElement) choice.value = choice.dataset.value ?? "";
+      const value = choice.dataset.value ?? "";
+      if (choice.known !== value) choice.value = choice.known = value; // else what somebody is about to choose stays
     }
     for (const [name, sign] of [["up", 1], ["down", -1]]) {
       for (const node of marked(name)) {

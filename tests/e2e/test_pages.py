@@ -298,6 +298,8 @@ def test_profile_is_chosen_on_the_dashboard_for_the_next_start(page: Page, small
     row.get_by_text("More").click()
     row.get_by_label("Profile, from the next start on").select_option("large")
     look(page, "dashboard_profiles")
+    assert small.request("POST", "/api/workspaces/alpha/extend").status == 200
+    expect(row).to_contain_text("extended")  # the row has been told of since, and the choice is still there
     row.get_by_role("button", name="Choose").click()
 
     until(lambda: small.get("/api/workspaces/alpha").json()["profile"] == "large", "it is chosen")
