@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from proxy.report import Fate
@@ -112,5 +113,6 @@ class Judge:
         return not self.is_askable(tracked, verdict) or tracked.asked >= self._warned_at(tracked, verdict)
 
 
+@lru_cache(maxsize=256)  # a tick judges every workspace, and nearly all have the same settings
 def _words(seconds: float) -> str:
     return format_value(timedelta(seconds=seconds))

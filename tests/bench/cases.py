@@ -21,7 +21,7 @@ from tests.bench.contestants import CHP, DIRECT, NAIVE, NGINX, ON_CLUSTER, OURS,
 from tests.bench.fixed_rate import latencies_at, percentile
 from tests.bench.notebook import SIZES
 from tests.bench.programs import REPOSITORY
-from tests.bench.sockets import echoes, open_websocket, pushes
+from tests.bench.sockets import WARM_UP, echoes, open_websocket, pushes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _MB: Final = 1 << 20
 _PROXIES: Final = (OURS, NGINX, CHP, NAIVE)
 RATE, THROUGHPUT, GROWTH = "requests/s", "MB/s", "RSS growth [MB]"
-MESSAGES: Final = "messages/s"
-_WARM_UP: Final = 8  # websockets that are opened before memory is looked at
+MESSAGES, CPU = "messages/s", "CPU each [µs]"
+_FIRST: Final = 8  # websockets that are opened before memory is looked at
 
 
 class Lane:
@@ -106,7 +106,9 @@ class Case:
 
 def _small(connections: int, headers: dict[str, str] | None, lane: Lane, seconds: float) -> Metrics:
     port = lane.running().ports["static"]
-    return {RATE: load.small_gets(port, "/ws/static/api", connections, seconds, headers)}
+    seconds, before = max(1, round(seconds)), lane.cpu  # wrk knows whole seconds only
+    rate = load.small_gets(port, "/ws/static/api", connections, seconds, headers)
+    return {RATE: rate, **_cpu_each(lane, before, rate * seconds)}
 
 
 def _large_get(name: str, lane: Lane, seconds: float) -> Metrics:
@@ -131,8 +133,15 @@ def _with_growth(running: Running, transfer: Callable[[], float]) -> Metrics:
 
 
 def _echo(connections: int, in_flight: int, lane: Lane, seconds: float) -> Metrics:
-    port = lane.running().ports["socket"]
-    return {MESSAGES: echoes(port, "/ws/socket/echo", connections, in_flight, seconds)}
+    port, before = lane.running().ports["socket"], lane.cpu
+    rate = echoes(port, "/ws/socket/echo", connections, in_flight, seconds)
+    return {MESSAGES: rate, **_cpu_each(lane, before, rate * (seconds + WARM_UP))}
+
+
+def _cpu_each(lane: Lane, before: float, count: float) -> Metrics:
+    """Return what each request or message took of the contestant's CPU: it hardly depends on what else runs."""
+    used = lane.cpu - before
+    return {CPU: used / count * 1e6} if used else {}
 
 
 def _push(lane: Lane, seconds: float) -> Metrics:
@@ -156,7 +165,7 @@ def _idle(count: int, lane: Lane, seconds: float) -> Metrics:
     room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - 500  # a proxy needs two descriptors each
     count = min(count, room)
     with ExitStack() as stack:
-        for _ in range(_WARM_UP):
+        for _ in range(_FIRST):
             stack.enter_context(open_websocket(running.ports["socket"], "/ws/socket/idle"))
         time.sleep(0.2)
         before = program.rss
