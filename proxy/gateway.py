@@ -121,8 +121,19 @@ class Gateway:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Cancelled when the client goes away, which ends the relay but no start."""
         task = self._in_flight.enter()
+        response: web.StreamResponse
         try:
-            response = await self._respond(request)
+            if request.protocol.writing_paused:  # who sends requests without reading the answers gets no more of them
+                await request.writer.drain()
+            response = await self._answer(request)
+        except ProxyError as error:
+            _log(request, error)
+            response = answers.of_error(request, error)
+        except ConnectionError:  # the client went away while it was written to
+            response = RELAYED_CLOSE
+        except Exception:
+            logger.exception("request broke: method=%s", request.method)
+            response = answers.of_error(request, ProxyError("This is a defect of the proxy; its log has the details."))
         finally:
             self._in_flight.leave(task)
         if isinstance(response, Relayed):
@@ -136,21 +147,6 @@ class Gateway:
         response = answers.of_error(request, TooManyConnections())
         response.force_close()
         return response
-
-    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer it, or say why not."""
-        try:
-            if request.protocol.writing_paused:  # who sends requests without reading the answers gets no more of them
-                await request.writer.drain()
-            return await self._answer(request)
-        except ProxyError as error:
-            _log(request, error)
-            return answers.of_error(request, error)
-        except ConnectionError:  # the client went away while it was written to
-            return RELAYED_CLOSE
-        except Exception:
-            logger.exception("request broke: method=%s", request.method)
-            return answers.of_error(request, ProxyError("This is a defect of the proxy; its log has the details."))
 
     async def drain(self, seconds: float) -> bool:
         """Wait until no request is in flight, for at most so long; tell whether that was reached.

@@ -39,9 +39,7 @@ def missing() -> str:
     return "" if shutil.which("wrk") else "install Debian's wrk"
 
 
-def small_gets(
-    port: int, target: str, connections: int, seconds: int, headers: dict[str, str] | None = None
-) -> float:
+def small_gets(port: int, target: str, connections: int, seconds: int, headers: dict[str, str] | None = None) -> float:
     """Return requests per second with so many connections, each with one request at a time."""
     lines = [f"--header={name}: {value}" for name, value in (headers or {}).items()]
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *lines, f"http://127.0.0.1:{port}{target}"]
