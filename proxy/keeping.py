@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.errors import ProxyError
+from proxy.ledger import Entry
 from proxy.notes import Notes, settings_text, stop_text
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Keeping:
             ProxyError: see `Supervisor.set_settings`.
         """
         key.safe_deployment_name()
-        self._preferences.refuse(settings)
+        notes = (self._ledger.find(key) or Entry()).notes or Notes()
+        self._preferences.refuse(settings, notes.settings)
         await self._backend.note(key, settings_text(settings))
         entry = self._ledger.entry(key)
         self.noted(key, replace(entry.notes or Notes(), settings=settings, complaints=()))

@@ -10,8 +10,10 @@ import math
 from typing import TYPE_CHECKING
 
 from proxy.errors import SettingsRefused
+from proxy.notes import settings_text
 from proxy.profiles import Profile, read_profiles
 from proxy.settings_types import format_value
+from proxy.workspace_settings import NO_SETTINGS, WorkspaceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from proxy.config import Config
     from proxy.notes import Notes
     from proxy.tracked import Tracked
-    from proxy.workspace_settings import WorkspaceSettings
 
 
 class Preferences:
@@ -63,13 +64,16 @@ class Preferences:
         if running_profile is not None and running_profile != following:
             yield f"Its profile will be {following or 'none'!r} when it starts next; now it is {running_profile!r}."
 
-    def refuse(self, settings: WorkspaceSettings) -> None:
-        """Do nothing where settings keep to the limits.
+    def refuse(self, settings: WorkspaceSettings, former: WorkspaceSettings = NO_SETTINGS) -> None:
+        """Do nothing where settings keep to the limits, but for what they were: that is cut, and may stay.
 
         Raises:
             SettingsRefused: which does not, and what is allowed.
         """
+        same = {name for name, value in settings_text(settings).items() if value == settings_text(former)[name]}
         for name, allowed in self._beyond(settings):
+            if name in same:
+                continue
             raise SettingsRefused(name, f"{name} must be {allowed}.")
 
     def _beyond(self, settings: WorkspaceSettings) -> Iterator[tuple[str, str]]:

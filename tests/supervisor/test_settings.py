@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -132,6 +133,18 @@ async def test_end_that_cannot_be_noted_is_logged_and_no_failed_stop(
 
     assert stage.backend.running == {}
     assert ["not noted" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_what_is_allowed_no_more_stands_in_the_way_of_no_other_change(stage: Stage) -> None:
+    kept = WorkspaceSettings(idle_ttl=timedelta(days=30), profile="gpu")  # as the operator once allowed
+    stage.backend.observer.noted(KEY, Notes(settings=kept))
+
+    told = await stage.supervisor.set_settings(KEY, replace(kept, protect_busy=False))
+
+    assert told.settings == replace(kept, protect_busy=False)
+    for beyond in (replace(kept, idle_ttl=timedelta(days=29)), replace(kept, profile="other")):
+        with pytest.raises(SettingsRefused):
+            await stage.supervisor.set_settings(KEY, beyond)
 
 
 async def test_settings_that_cannot_be_stored_change_nothing(stage: Stage) -> None:
