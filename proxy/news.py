@@ -95,6 +95,8 @@ class News:
             self._back_offs.clear(key)
             self._log.info("workspace found: id=%s namespace=%s", key.workspace_id, key.namespace)
         elif tracked is not None and tracked.phase is not Phase.STARTING:
+            if handle is not tracked.handle and started is not None:
+                tracked.started = self._wall.moment(started)
             tracked.handle, tracked.is_known = handle, True  # also of what is being stopped, should that fail
         else:
             return

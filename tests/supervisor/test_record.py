@@ -377,6 +377,20 @@ async def test_new_handle_replaces_the_one_that_was_known(stage: Stage) -> None:
     assert stage.supervisor.phases() == {}
 
 
+async def test_age_of_a_server_that_was_replaced_counts_from_when_the_new_one_was_made() -> None:
+    async with staged(max_age=timedelta(hours=2)) as stage:
+        await stage.supervisor.ensure_running(KEY)
+        await stage.clock.advance(2 * IDLE_TTL - 60)
+        stage.backend.started[KEY] = stage.clock.now()
+
+        stage.backend.replace(KEY, stage.clock.now())
+
+        report = stage.supervisor.report(KEY)
+        assert report is not None
+        assert report.due_at is not None
+        assert report.due_at >= stage.clock.now() + timedelta(seconds=IDLE_TTL)
+
+
 async def test_nothing_is_adopted_after_close(stage: Stage) -> None:
     await stage.supervisor.close()
 
