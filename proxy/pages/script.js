@@ -88,7 +88,7 @@
 
   // One workspace ------------------------------------------------------------------------------------------------
 
-  let state = page.dataset.state, cutAt = 0;
+  let state = page.dataset.state, cutAt = Date.now(); // the first news may be of a replica that knows of no start
 
   function onWorkspace(view) {
     const before = state;
@@ -173,9 +173,17 @@
   function lose() {
     stop();
     cutAt = cutAt || Date.now();
+    if (page.dataset.go) ask();
     if (pause > 1000) document.getElementById("cut").hidden = false;
     again = setTimeout(connect, pause * (0.75 + Math.random() / 2));
     pause = Math.min(pause * 1.6, 5000);
+  }
+
+  async function ask() { // where no events come through, too, whoever waits goes on
+    try {
+      const answer = await fetch(page.dataset.events.replace(/events.*/, "status"));
+      if ((await answer.json()).phase === "running") leave(page.dataset.go);
+    } catch { /* it is asked again */ }
   }
 
   function stop() {

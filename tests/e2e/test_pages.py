@@ -157,6 +157,33 @@ def test_waiting_page_tells_what_a_cluster_does(page: Page, start: Proxies, clus
     until_lab_is_there(page)
 
 
+def test_waiting_page_asks_again_where_another_replica_does_not_know_of_the_start(page: Page, small: Proxy) -> None:
+    page.goto(f"{small.url}/ws/demo/_proxy/")
+    script = Path(proxy.__file__).with_name("pages").joinpath("script.js").read_text()
+    page.evaluate(
+        "main => { document.body.innerHTML = main; }",
+        '<main data-state="starting" data-go="/ws/demo/source/0" data-events="/ws/demo/_proxy/events">'
+        '<p id="cut"><p id="said"></main>',
+    )
+
+    page.evaluate(script)
+
+    page.wait_for_url(f"{small.url}/ws/demo/source/0")
+
+
+def test_waiting_page_goes_on_where_no_events_come_through(page: Page, start: Proxies, steering: Steering) -> None:
+    steering.mended.touch()
+    served = start(steering.command(*_SMALL))
+    page.route("**/_proxy/events*", lambda route: route.fulfill(status=503))
+    page.goto(f"{served.url}/ws/demo/source/0")
+    expect(heading(page, "Starting demo")).to_be_visible()
+
+    steering.gate.touch()
+
+    expect(heading(page, "Starting demo")).to_have_count(0)
+    assert page.url == f"{served.url}/ws/demo/source/0"
+
+
 # A failure ------------------------------------------------------------------------------------------------------------
 
 
