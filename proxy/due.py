@@ -61,6 +61,14 @@ class Judge:
             return kept
         return Verdict(kept.due, Fate.IDLE, self._idle_words(tracked, kept, now))
 
+    def is_plainly_in_use(self, tracked: Tracked, now: float) -> bool:
+        """Tell whether a glance shows that its verdict is neither due nor unknown: a tick looks at every workspace."""
+        return (
+            now <= max(tracked.touched, tracked.spared) + tracked.idle_ttl
+            and now <= tracked.started + tracked.max_age
+            and tracked.unknown_since < tracked.touched
+        )
+
     def end(self, tracked: Tracked) -> float:
         """Return when it is stopped whatever it does; infinite where it never is."""
         return tracked.started + tracked.max_age

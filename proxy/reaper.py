@@ -84,7 +84,12 @@ class Reaper:
     async def tick(self) -> None:
         """Stop each workspace of a snapshot that is due, a bounded number at once."""
         limit = asyncio.Semaphore(self._concurrency)
-        some = [tracked for tracked in self._tracked.values() if self._is_candidate(tracked)]
+        now = self._clock.monotonic()
+        some = [
+            tracked
+            for tracked in self._tracked.values()
+            if not self._judge.is_plainly_in_use(tracked, now) and self._is_candidate(tracked)
+        ]
         if some:
             async with asyncio.TaskGroup() as group:
                 for tracked in some:
