@@ -84,9 +84,9 @@ async def test_hostile_requests_are_refused_or_the_same_to_everybody(
     relayed = Counter[tuple[str, str]]()
     handle = proxy.gateway._relay
 
-    async def relay(request: web.BaseRequest, key: Key, target: Target, **kw: Any) -> web.StreamResponse:
+    async def relay(request: web.BaseRequest, key: Key, target: Target, *args: Any, **kw: Any) -> web.StreamResponse:
         relayed[request.method, target.wire.decode()] += 1
-        return await handle(request, key, target, **kw)
+        return await handle(request, key, target, *args, **kw)
 
     monkeypatch.setattr(proxy.gateway, "_relay", relay)
     gate = asyncio.Semaphore(AT_ONCE)
