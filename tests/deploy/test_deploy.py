@@ -386,8 +386,8 @@ def test_a_proxy_that_hangs_is_noticed_and_one_that_waits_for_the_api_server_is_
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     liveness, readiness = container["livenessProbe"], container["readinessProbe"]
 
-    # A kernel accepts connections for a process that hangs: only an answer tells. The index asks no API server.
-    assert liveness["httpGet"] == readiness["httpGet"] == {"path": "/", "port": "http"}
+    # A kernel accepts connections for a process that hangs: only an answer tells. This one asks no API server.
+    assert liveness["httpGet"] == readiness["httpGet"] == {"path": "/api/openapi.json", "port": "http"}
     assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 60
     assert liveness["timeoutSeconds"] >= 10
 
