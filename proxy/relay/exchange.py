@@ -14,7 +14,7 @@ from aiohttp import HttpVersion11
 from proxy.errors import ProxyError, UpstreamClosed
 from proxy.relay.downstream import can_be_followed, expect_body
 from proxy.relay.headers import request_lines, response_lines
-from proxy.relay.response import SWITCHING_PROTOCOLS, ResponseHead, ResponseReader
+from proxy.relay.response import SWITCHING_PROTOCOLS, ResponseReader
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from proxy.relay.response_head import ResponseHead
     from proxy.relay.upstream import Connection, Pool
     from proxy.workspace import Handle
 

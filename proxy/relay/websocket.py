@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from proxy.relay.response import ResponseHead
+    from proxy.relay.response_head import ResponseHead
     from proxy.relay.upstream import Connection, Pool
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from proxy.errors import BadResponse
-from proxy.relay.response import ResponseHead, ResponseReader
+from proxy.relay.response import ResponseReader
+
+if TYPE_CHECKING:
+    from proxy.relay.response_head import ResponseHead
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
