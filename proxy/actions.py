@@ -42,6 +42,7 @@ class Actions:
         self._sight = sight
         self._supervisor = sight.supervisor
         self._patience = patience.total_seconds()
+        self._changing = asyncio.Lock()
 
     async def act(self, request: web.BaseRequest, key: Key, name: str, *, back: str) -> web.StreamResponse:
         """Do it, and answer.
@@ -93,8 +94,9 @@ class Actions:
         return 200
 
     async def _set(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:  # noqa: ARG002
-        settings = changed(self._sight.report(key).settings, fields)
-        await self._supervisor.set_settings(key, settings)
+        async with self._changing:  # a change is read, made and stored before the next one reads
+            settings = changed(self._sight.report(key).settings, fields)
+            await self._supervisor.set_settings(key, settings)
         return 200
 
 

@@ -211,6 +211,26 @@ async def test_settings_are_changed_one_by_one_and_null_is_the_operators(launch:
     assert not proxy.backend.starts
 
 
+async def test_settings_that_are_changed_at_once_undo_none_of_each_other(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = await launch()
+    url = "/api/workspaces/demo/settings"
+    slow = asyncio.Event()
+
+    async def note(*_: object) -> None:
+        await slow.wait()
+
+    monkeypatch.setattr(proxy.backend, "note", note)
+    changes = [{"idle_ttl": "90m"}, {"max_age": "2h"}]
+    patches = [asyncio.create_task(proxy.http.patch(url, json=change)) for change in changes]
+    await until(lambda: proxy.gateway.in_flight == len(patches))
+    slow.set()
+
+    assert [(await patch).status for patch in patches] == [200, 200]
+    assert await got(proxy, url) == {"idle_ttl": "90m", "protect_busy": None, "max_age": "2h", "profile": None}
+
+
 async def test_profile_is_chosen_by_a_form_of_the_dashboard(launch: Launch) -> None:
     proxy = await launch(profiles={"small": {}, "large": {"description": "8 GB of memory"}})
     url = "/api/workspaces/demo/settings"
