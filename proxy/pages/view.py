@@ -35,9 +35,6 @@ def view_of(report: Report, now: datetime, *, connections: int = 0, to: str = ""
         is_row: for the dashboard, whose forms lead back to it.
     """
     name, state = report.key.workspace_id, state_of(report)
-    base = f"/ws/{name}/"
-    act = f"/api/workspaces/{name}/" if is_row else f"{base}_proxy/"
-    query = f"?to={quote(to, safe='/')}" if to else ""
     title = headline(name, state)
 
     def since(moment: datetime | None) -> float | None:
@@ -74,6 +71,21 @@ def view_of(report: Report, now: datetime, *, connections: int = 0, to: str = ""
         "warnings": list(report.warnings),
         "has_warnings": bool(report.warnings),
         "stopped": _stopped(report),
+        **{f"is_{each}": state == each for each in ("starting", "running", "stopping", "stopped", FAILED)},
+    }
+    view |= _links(name, to, is_row=is_row)
+    view |= _start(report, since, state)
+    view |= _failure(report, until, state)
+    view["announcement"] = ". ".join(filter(None, (title, view["step"], view["trouble"], view["failure"])))
+    return view
+
+
+def _links(name: str, to: str, *, is_row: bool) -> View:
+    """Return where links and forms lead, and what they are called."""
+    base = f"/ws/{name}/"
+    act = f"/api/workspaces/{name}/" if is_row else f"{base}_proxy/"
+    query = f"?to={quote(to, safe='/')}" if to else ""
+    return {
         "open_url": f"{base}lab",
         "retry_url": to or f"{base}lab",
         "wait_url": f"{base}_proxy/{query}",
@@ -87,12 +99,7 @@ def view_of(report: Report, now: datetime, *, connections: int = 0, to: str = ""
         "extend_label": f"Keep {name} another hour",
         "stop_label": f"Stop {name} …",
         "log_label": f"Last lines of the log of {name}",
-        **{f"is_{each}": state == each for each in ("starting", "running", "stopping", "stopped", FAILED)},
     }
-    view |= _start(report, since, state)
-    view |= _failure(report, until, state)
-    view["announcement"] = ". ".join(filter(None, (title, view["step"], view["trouble"], view["failure"])))
-    return view
 
 
 def _start(report: Report, since: Any, state: str) -> View:
