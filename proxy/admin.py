@@ -36,6 +36,16 @@ def is_admin(target: Target) -> bool:
     return target.path == "/" or target.path.startswith(API)
 
 
+def workspace_of(target: Target) -> str | None:
+    """Return the id of the workspace that a target is about: below `/ws/`, or of the API; None if about no single one.
+
+    An id of the API may be none; it is judged like any other, so that nobody learns from the answer.
+    """
+    if target.workspace_id is not None or not target.path.startswith(f"{_WORKSPACES}/"):
+        return target.workspace_id
+    return target.path[len(_WORKSPACES) + 1 :].partition("/")[0]
+
+
 class Admin:
     """Answers at `/` and below `/api/`.
 

@@ -35,8 +35,7 @@ def of_error(request: web.BaseRequest, error: ProxyError, *, status_url: str = "
     status, body, headers = pages.answer(
         error, as_page=is_for_person(request), status_url=status_url, can_repeat=can_repeat
     )
-    if isinstance(error, MethodRefused):  # RFC 9110 section 15.5.6: it must name what is allowed
-        headers["Allow"] = error.allow
+    headers.update(error.headers)
     return web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)
 
 

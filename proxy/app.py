@@ -14,6 +14,7 @@ import socket
 from typing import TYPE_CHECKING, Final, Self
 
 from proxy.activity import Activity, Wake
+from proxy.auth.door import Door
 from proxy.backends.local import LocalBackend
 from proxy.config import is_in_cluster
 from proxy.file_limit import fit_connections
@@ -73,6 +74,7 @@ class App:
                 page_after=self.config.page_after,
                 hold_timeout=self.config.hold_timeout,
                 trusted_proxies=self.config.trusted_proxies,
+                door=Door(),
                 check_host=not self.config.insecure_no_auth,
                 activity=activity,
                 wake=Wake(self.config.wake, activity),

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from proxy import settings_page, settings_sources
 from proxy.errors import ConfigError
 from proxy.profiles import Profile, read_profiles
+from proxy.settings_auth import AuthSettings
 from proxy.settings_kubernetes import KubernetesSettings
 from proxy.settings_page import CLIENTS, LIFE, LOCAL, PROXY
 from proxy.settings_rules import problems
@@ -43,7 +44,7 @@ _SHOWN_LENGTH: Final = 100
 _NONE_IS_OFF: Final = frozenset({"upstream_timeout", "body_idle_timeout", "max_age"})
 
 
-class Config(KubernetesSettings):
+class Config(AuthSettings, KubernetesSettings):
     """All settings. Immutable; takes values by keyword and reads nothing by itself (`load` does).
 
     Blank text means "the default", as does None where None is not a value. Values are converted where their text has
@@ -58,12 +59,6 @@ class Config(KubernetesSettings):
     )
     trusted_proxies: Annotated[Networks, NoDecode] = setting(
         (), PROXY, "networks whose `X-Forwarded-*` headers are believed, separated by commas"
-    )
-    insecure_no_auth: Switch = setting(
-        default=False,
-        group=PROXY,
-        description="allow any `listen` address and any `Host` without authentication: everyone who reaches the "
-        "address may use every workspace",
     )
     upstream_timeout: OptionalDuration = setting(
         timedelta(minutes=10),

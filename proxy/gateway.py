@@ -1,22 +1,25 @@
 """One request from its first line to its last byte: which workspace, may it, is it running, relay or answer.
 
-Takes every request of the server, in the order in which a mistake would cost least: method, host, target, origin are
-judged before anything is started. Errors of the whole package become answers here, and nowhere else.
+Takes every request of the server, in the order in which a mistake would cost least: method, host, target, origin, who
+asks and what is theirs are judged before anything is started. Errors of the whole package become answers here, and
+nowhere else.
 """
 
 from __future__ import annotations
 
 import logging
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from proxy import answers, auth
+from proxy import answers
 from proxy.actions import Actions
 from proxy.activity import Activity, Sender, Wake, sender_of
-from proxy.admin import Admin, is_admin
+from proxy.admin import Admin, is_admin, workspace_of
+from proxy.auth import origins
+from proxy.auth.door import Door
+from proxy.auth.peers import trust
 from proxy.clock import Clock, SystemClock
 from proxy.errors import (
     BadRequest,
@@ -43,7 +46,7 @@ from proxy.use import Use
 from proxy.workspace import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import timedelta
     from ipaddress import IPv4Network, IPv6Network
 
@@ -72,6 +75,7 @@ class Gateway:
         page_after: how long a navigation waits for a start before it is answered with a page.
         hold_timeout: how long everything else waits.
         trusted_proxies: networks whose `X-Forwarded-*` headers are believed.
+        door: who may enter, and where; by default everyone, everywhere.
         check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
         activity: judges what counts.
         wake: judges what starts a workspace.
@@ -88,6 +92,7 @@ class Gateway:
         page_after: timedelta,
         hold_timeout: timedelta,
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
+        door: Door | None = None,
         check_host: bool = True,
         activity: Activity | None = None,
         wake: Wake | None = None,
@@ -97,8 +102,9 @@ class Gateway:
         self._pool = pool
         self._websockets = websockets
         self._namespace = namespace
-        self._check_host = auth.check_host if check_host else auth.check_authority
-        self._is_trusted = _trust(trusted_proxies)
+        self._door = door or Door()
+        self._check_host = origins.check_host if check_host else origins.check_authority
+        self._is_trusted = trust(trusted_proxies)
         self._activity = activity or Activity()
         self._clock = clock or SystemClock()
         self._key = lru_cache(maxsize=_CACHE_SIZE)(self._make_key)
@@ -162,19 +168,23 @@ class Gateway:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         method, version, headers = request.method, request.version, request.headers
         host = headers.get(hdrs.HOST, "")
-        auth.check_method(method)
+        origins.check_method(method)
         if version not in _VERSIONS:
             raise BadRequest("bad-version", "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
         self._check_host(host)
         target = parse_target(request.raw_path, host)
         is_upgrade = hdrs.UPGRADE in headers and _is_websocket(request)
-        auth.check_origin(method, headers.getall(hdrs.ORIGIN, ()), host, is_upgrade=is_upgrade)
-        auth.check_site(headers)
+        origins.check_origin(method, headers.getall(hdrs.ORIGIN, ()), host, is_upgrade=is_upgrade)
+        origins.check_site(headers)
         if is_upgrade and request.body_exists:
             raise BadRequest("bad-handshake", "A websocket handshake must not have a body.")
         coding = headers.get(hdrs.TRANSFER_ENCODING)
         if coding is not None:
             _check_framing(coding, request)
+        user = self._door.known(request, target) or await self._door.identify(request, target)
+        about = workspace_of(target)
+        if about is not None and self._door.admits(user, about, method) is not True:
+            await self._door.authorise(user, about, method)
         if target.workspace_id is None:
             if not is_admin(target):
                 raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
@@ -267,20 +277,3 @@ def _log(request: web.BaseRequest, error: ProxyError) -> None:
     """Log an error that a person may have to act on: not that somebody waits, nor what every open tab is told."""
     if error.status >= _SERVER_ERROR and not isinstance(error, NotRunning | StartTimeout):
         logger.warning("answered %d: code=%s method=%s: %s", error.status, error.code, request.method, error)
-
-
-def _trust(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[str], bool]:
-    """Return a predicate: is this peer's address in one of the networks?"""
-    if not networks:
-        return lambda _: False
-
-    @lru_cache(maxsize=4096)
-    def is_trusted(peer: str) -> bool:
-        try:
-            address = ip_address(peer)
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        return any(mapped in network for network in networks)
-
-    return is_trusted

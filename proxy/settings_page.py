@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 PROXY: Final = "proxy"
+AUTHENTICATION: Final = "authentication"
 CLIENTS: Final = "limits on clients"
 LIFE: Final = "life of a notebook server"
 LOCAL: Final = "local backend"
 KUBERNETES: Final = "Kubernetes backend"
-_ORDER: Final = (PROXY, CLIENTS, LIFE, LOCAL, KUBERNETES)
+_ORDER: Final = (PROXY, AUTHENTICATION, CLIENTS, LIFE, LOCAL, KUBERNETES)
 
 
 def group_of(info: FieldInfo) -> str:

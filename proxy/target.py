@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from proxy.errors import BadRequest, InvalidKey
 from proxy.workspace import ID_RULE
@@ -34,6 +34,7 @@ class Target:
         query: what stood behind the first `?`, without `token` parameters; None where there was no `?`.
         workspace_id: the id if the path lies below `/ws/`, else None. Not yet checked to be a DNS-1123 label.
         is_bare: the path is `/ws/<id>`, without the slash that makes it the base URL.
+        tokens: the values of the query's `token` parameters; who asks by them is the door's to judge. Shown nowhere.
 
     Attributes:
         base: the base URL's path, `/ws/<id>/`.
@@ -45,6 +46,7 @@ class Target:
     query: str | None
     workspace_id: str | None
     is_bare: bool = False
+    tokens: tuple[str, ...] = field(default=(), repr=False)
     base: str = field(init=False, compare=False, repr=False)
     below: str = field(init=False, compare=False, repr=False)
     wire: bytes = field(init=False, compare=False, repr=False)
@@ -75,7 +77,8 @@ def parse_target(raw: str, host: str) -> Target:
     if not mark:
         return found
     _refuse_invisible(query)
-    return Target(path, _without_token(query), found.workspace_id, found.is_bare)
+    kept, tokens = _without_token(query)
+    return Target(path, kept, found.workspace_id, found.is_bare, tokens)
 
 
 def _read_path(path: str) -> Target:
@@ -124,15 +127,20 @@ def _refuse_ambiguous(path: str) -> None:
         decoded = unquote_to_bytes(decoded)
 
 
-def _without_token(query: str) -> str | None:
-    """Return the query without its `token` parameters, every other byte as it was; None if nothing is left of it.
+def _without_token(query: str) -> tuple[str | None, tuple[str, ...]]:
+    """Return the query without its `token` parameters, every other byte as it was (None if nothing is left); and those.
 
     A notebook server lets `token=` in the query beat the header in which the proxy sends the right one.
     """
     if not _TOKEN_MAYBE.search(query):
-        return query
+        return query, ()
     parts = query.split("&")
-    kept = [part for part in parts if unquote_to_bytes(part.partition("=")[0]) != b"token"]
+    kept = [part for part in parts if not _is_token(part)]
     if len(kept) == len(parts):
-        return query
-    return "&".join(kept) if kept else None
+        return query, ()
+    tokens = tuple(unquote(part.partition("=")[2]) for part in parts if _is_token(part))
+    return "&".join(kept) if kept else None, tokens
+
+
+def _is_token(part: str) -> bool:
+    return unquote_to_bytes(part.partition("=")[0]) == b"token"

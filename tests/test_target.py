@@ -295,3 +295,22 @@ def test_any_text_is_read_or_refused(raw: str, host: str) -> None:
 
     assert target.wire.startswith(b"/")
     assert re.fullmatch(rb"[!-~]+", target.wire)
+
+
+@pytest.mark.parametrize(
+    ("query", "tokens"),
+    [
+        ("", ()),
+        ("a=1", ()),
+        ("token=abc", ("abc",)),
+        ("a=1&token=a%2Eb=c&b=2", ("a.b=c",)),
+        ("token", ("",)),
+        ("token=1&x&%74oken=2", ("1", "2")),
+        ("Token=1&a;token=1", ()),
+    ],
+)
+def test_the_tokens_of_a_query_are_set_aside_and_shown_nowhere(query: str, tokens: tuple[str, ...]) -> None:
+    found = parse_target(f"/ws/demo/lab?{query}", "localhost")
+
+    assert found.tokens == tokens
+    assert "tokens" not in repr(found)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_aiohttp.plugin import AiohttpClient
 
+    from proxy.auth.door import Door
     from proxy.backends import Mark, Observer
 
 DEMO = Key("demo", "default")
@@ -173,6 +174,7 @@ class Launch(Protocol):
         wake: Literal["any", "intent"] = "any",
         limits: Limits | None = None,
         profiles: Mapping[str, Any] | None = None,
+        door: Door | None = None,
     ) -> Proxy: ...
 
 
@@ -192,6 +194,7 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
         wake: Literal["any", "intent"] = "any",
         limits: Limits | None = None,
         profiles: Mapping[str, Any] | None = None,
+        door: Door | None = None,
     ) -> Proxy:
         origin = Origin(script, receive_buffer=receive_buffer)
         await origin.listen()
@@ -209,6 +212,7 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
             page_after=config.page_after,
             hold_timeout=config.hold_timeout,
             trusted_proxies=trusted,
+            door=door,
             activity=judge,
             wake=Wake(wake, judge),
             clock=clock,

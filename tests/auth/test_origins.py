@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth import check_host, check_method, check_origin, check_site, is_loopback
+from proxy.auth.origins import check_host, check_method, check_origin, check_site, is_loopback
 from proxy.errors import BadRequest, CrossOrigin, MethodRefused
 
 if TYPE_CHECKING:

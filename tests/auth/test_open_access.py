@@ -9,8 +9,8 @@ import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import make_mocked_request
 
-from proxy import auth
 from proxy.app import App
+from proxy.auth import origins
 from proxy.config import Config, load
 from proxy.errors import BadRequest, ConfigError
 from proxy.gateway import Gateway
@@ -56,7 +56,7 @@ async def test_a_malformed_host_is_refused_even_then(host: str) -> None:
 
 def test_authorities_with_and_without_port_are_well_formed() -> None:
     for host in ("example.org", "example.org:8443", "[2001:db8::1]:80", "10.0.0.1"):
-        auth.check_authority(host)
+        origins.check_authority(host)
 
 
 @pytest.mark.parametrize(("switch", "times"), [("on", 1), ("off", 0)])
