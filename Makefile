@@ -33,11 +33,12 @@ soak: $(VENV)/.test ## ten minutes of mixed load, then 9,000 idle websockets; AR
 week: $(VENV)/.test ## simulate a week of 200 workspaces: what is saved, and that nobody's work is lost; two minutes
 	@exec $(BIN)/python -m tests.bench.week $(ARGS)
 
-check: $(VENV)/.test ## look for errors of form, of types and of layers
+check: $(VENV)/.test ## look for errors of form, types and layers, dangerous calls, secrets and vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.audit
 
 fmt: $(VENV)/.test ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .

@@ -192,7 +192,7 @@ def parse_listen(value: str) -> tuple[str, int]:
     host, _, port = value.strip().rpartition(":") if ":" in value else ("127.0.0.1", "", value.strip())
     rule = "an IP address (or localhost) and a port, such as 127.0.0.1:8000 or [::1]:8000"
     bracketed = _BRACKETED.fullmatch(host)
-    host = bracketed[1] if bracketed else host.lower() or "0.0.0.0"  # noqa: S104 - what no host means everywhere
+    host = bracketed[1] if bracketed else host.lower() or "0.0.0.0"  # noqa: S104 - what no host means  # nosec B104
     if bool(bracketed) != (":" in host) or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > MAX_PORT:
         raise ValueError(rule)
     try:

@@ -21,7 +21,7 @@ def read_yaml(text: str) -> Any:
         ValueError: in one line, where it is not YAML.
     """
     try:
-        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes text, lists and mappings only
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes text, lists, mappings  # nosec B506
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONTAINER: Final = "notebook"
 PORT: Final = 8888
 TOKEN_FIELD: Final = "token"  # noqa: S105 - a field's name
-_SCRATCH: Final = "/tmp"  # noqa: S108 - the container's own
+_SCRATCH: Final = "/tmp"  # noqa: S108 - the container's own  # nosec B108
 # Kubernetes expands $(NAME) in commands and environment values, and makes $$ one $: what is meant literally is escaped.
 _EXPANDED: Final = re.compile(r"\$(?=[$(])")
 # `jupyter` itself, not the images' start scripts: those change users, which needs root, and read other variables. The
