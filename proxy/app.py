@@ -19,6 +19,7 @@ from proxy.backends.local import LocalBackend
 from proxy.config import is_in_cluster
 from proxy.file_limit import fit_connections
 from proxy.gateway import Gateway
+from proxy.measuring import measured
 from proxy.relay.listener import EXCESS, Listener
 from proxy.relay.server import ClientServer, Limits
 from proxy.relay.upstream import Pool, find_half_open_peers
@@ -79,6 +80,8 @@ class App:
                 activity=activity,
                 wake=Wake(self.config.wake, activity),
             )
+            self.metrics = stack.enter_context(measured(self.supervisor, self.backend, self.config))
+            """What is told of all of it; see `measuring`."""
             await stack.enter_async_context(_background(self.supervisor.run_reaper(), "reaper"))
             limits = _client_limits(self.config)
             server = ClientServer(self.gateway.handle, limits=limits, shed=self.gateway.shed)

@@ -153,5 +153,7 @@ class News:
         former = tracked.progress
         if former is not None and (former.step, former.words) == (progress.step, progress.words):
             return
+        if tracked.times is not None:
+            tracked.times.enter(progress.step, self._monotonic())
         tracked.progress = progress if progress.since else replace(progress, since=self._clock.now())
         self._ledger.bump(key)

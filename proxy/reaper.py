@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from proxy.backends import Backend, Mark
     from proxy.clock import Clock
     from proxy.config import Config
+    from proxy.counts import SupervisorCounts
     from proxy.due import Judge, Verdict
     from proxy.record import Record
     from proxy.tracked import Tracked
@@ -41,6 +42,7 @@ class Reaper:
         asking: finds out what works.
         clock: what time is measured by.
         log: where reaps are reported.
+        counts: of reaps, and of why there were none.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Reaper:
         asking: Asking,
         clock: Clock,
         log: logging.Logger,
+        counts: SupervisorCounts,
     ) -> None:
         self._begin_stop = begin_stop
         self._tracked = tracked
@@ -64,6 +67,7 @@ class Reaper:
         self._backend = backend
         self._clock = clock
         self._log = log
+        self._counts = counts
         self._interval = config.reap_interval.total_seconds()
         self._grace = config.reap_grace.total_seconds()
         self._concurrency = config.reap_concurrency
@@ -79,21 +83,23 @@ class Reaper:
             try:
                 await self.tick()
             except Exception:  # noqa: BLE001 - the top of a task
+                self._counts.reap_errors += 1
                 self._log.exception("reaper tick broke")
 
     async def tick(self) -> None:
         """Stop each workspace of a snapshot that is due, a bounded number at once."""
         limit = asyncio.Semaphore(self._concurrency)
         now = self._clock.monotonic()
-        some = [
-            tracked
-            for tracked in self._tracked.values()
-            if not self._judge.is_plainly_in_use(tracked, now) and self._is_candidate(tracked)
-        ]
+        unused = [each for each in self._tracked.values() if not self._judge.is_plainly_in_use(each, now)]
+        some = [tracked for tracked in unused if self._is_candidate(tracked)]
+        for tracked in set(unused).difference(some):
+            if tracked.phase is Phase.RUNNING:
+                self._spared(tracked)
         if some:
             async with asyncio.TaskGroup() as group:
                 for tracked in some:
                     group.create_task(self._reap(tracked, limit))
+        self._counts.looked_at = self._clock.monotonic()
 
     def _is_candidate(self, tracked: Tracked) -> bool:
         """Tell whether it is due, or may be: what gave no answer is asked again."""
@@ -118,9 +124,11 @@ class Reaper:
             async with limit:
                 verdict = await self._ask(tracked) if self._is_candidate(tracked) else None
                 if verdict is None:
+                    self._spared(tracked)
                     return
                 if self._is_dry:
                     self._tell(tracked, verdict)
+                    self._counts.vetoes.add("dry-run")
                     return
                 if verdict.fate is not Fate.TOO_OLD:  # to which nobody can object
                     mark = await self._backend.mark(tracked.key, self._record.last_active(tracked))
@@ -132,12 +140,15 @@ class Reaper:
                     verdict = await self._ask(tracked)
                 await self._carry_out(tracked, verdict, mark)
         except Contested as contested:
+            self._counts.vetoes.add("contested")
             if contested.last_active is not None:
                 self._record.learn(tracked, contested.last_active)
             self._log.info("reap contested: id=%s: %s", tracked.key.workspace_id, contested)
         except ProxyError as error:
+            self._counts.vetoes.add("backend")
             self._log.warning("reap put off: id=%s: %s", tracked.key.workspace_id, error)
         except Exception:  # noqa: BLE001 - one workspace's defect must not keep all others running for ever
+            self._counts.reap_errors += 1
             self._log.exception("reap broke: id=%s", tracked.key.workspace_id)
 
     async def _ask(self, tracked: Tracked) -> Verdict | None:
@@ -151,9 +162,24 @@ class Reaper:
         """Stop it if it is still due; withdraw the mark if it is not. From the look to STOPPING nothing awaits."""
         if verdict is not None:
             self._tell(tracked, verdict)
-            await asyncio.wait((self._begin_stop(tracked.key, verdict.why, mark),))
-        elif mark is not None and tracked.phase is Phase.RUNNING:
+            stop = self._begin_stop(tracked.key, verdict.why, mark)
+            await asyncio.wait((stop,))
+            error = None if stop.cancelled() else stop.exception()
+            if isinstance(error, Contested):
+                self._counts.vetoes.add("contested")
+            elif error is not None:
+                self._counts.vetoes.add("backend")
+            elif not stop.cancelled():
+                self._counts.reaps.add(verdict.fate.value)
+            return
+        self._spared(tracked)
+        if mark is not None and tracked.phase is Phase.RUNNING:
             self._record.pardon(tracked)
+
+    def _spared(self, tracked: Tracked) -> None:
+        """Count what nobody uses and is not stopped now, by why."""
+        verdict = self._verdict(tracked)
+        self._counts.vetoes.add((verdict.fate if verdict is not None else Fate.NOT_RUNNING).value)
 
     def _tell(self, tracked: Tracked, verdict: Verdict) -> None:
         """Log why it is stopped, or would be, and what counted last; of what would be, once after each use."""

@@ -29,6 +29,8 @@ class Step(enum.StrEnum):
     """A node has it."""
     PULLING = "pulling"
     """The node fetches the image."""
+    CREATING = "creating"
+    """Its container is made."""
     STARTING = "starting"
     """The process runs, and does not answer yet."""
     ANSWERING = "answering"

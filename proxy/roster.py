@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from proxy.clock import Clock
+    from proxy.counts import SupervisorCounts
     from proxy.ledger import Ledger
     from proxy.preferences import Preferences
     from proxy.record import Record
@@ -43,9 +44,12 @@ class Roster:
         record: knows when each was last used.
         preferences: what holds for each.
         clock: what time is measured by.
+        counts: of changes.
     """
 
-    def __init__(self, ledger: Ledger, record: Record, preferences: Preferences, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, record: Record, preferences: Preferences, clock: Clock, counts: SupervisorCounts
+    ) -> None:
         self.tracked: dict[Key, Tracked] = {}
         self.is_closing = False
         """Nothing is started any more."""
@@ -53,6 +57,7 @@ class Roster:
         self._record = record
         self._preferences = preferences
         self._clock = clock
+        self._counts = counts
         self._tasks: set[asyncio.Task[None]] = set()  # every start and stop that has not ended
 
     def get(self, key: Key) -> Tracked | None:
@@ -74,6 +79,7 @@ class Roster:
             IllegalTransition: the table has none.
         """
         tracked.move(event)
+        self._counts.moves.add(event.value)
         tracked.since = self._clock.monotonic()
         key, entry = tracked.key, self._ledger.entry(tracked.key)
         if tracked.phase is Phase.STOPPED:

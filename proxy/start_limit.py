@@ -52,6 +52,11 @@ class StartLimit:
         self._waiting: dict[int, Turn] = {}  # by number, and so in order
         self._numbers = itertools.count()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
     def enter(self, key: Key) -> Turn:
         """Return a turn, granted already where there is room.
 

@@ -10,6 +10,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from proxy.counts import PhaseTimes
 from proxy.errors import ProxyError, ShuttingDown, StartFailed, StartStalled, StartTimeout
 from proxy.report import Progress, Step, Trouble
 from proxy.start_limit import StartLimit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from proxy.backoff import BackOffs
     from proxy.clock import Clock
     from proxy.config import Config
+    from proxy.counts import SupervisorCounts
     from proxy.ledger import Ledger
     from proxy.record import Record
     from proxy.roster import Roster
@@ -42,6 +44,7 @@ class Starts:
         back_offs: the failures of late.
         clock: what time is measured by.
         log: where changes of state are logged.
+        counts: of how starts end, and what they take.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Starts:
         back_offs: BackOffs,
         clock: Clock,
         log: logging.Logger,
+        counts: SupervisorCounts,
     ) -> None:
         self._roster = roster
         self._backend = backend
@@ -66,6 +70,12 @@ class Starts:
         self._clock = clock
         self._monotonic = clock.monotonic
         self._log = log
+        self._counts = counts
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return self._limit.waiting
 
     async def wake(self, key: Key, timeout: float | None = None) -> Handle:  # noqa: ASYNC109 - of the injected clock
         """Return the handle: join or begin a start; wait for a stop first. Each caller waits for at most `timeout`.
@@ -121,6 +131,7 @@ class Starts:
         loop, turn = asyncio.get_running_loop(), self._limit.enter(key)
         tracked = self._roster.add(key)
         tracked.turn = turn
+        tracked.times = PhaseTimes(Step.PREPARING if turn.granted.done() else Step.QUEUED, self._monotonic())
         tracked.outcome, tracked.trouble = loop.create_future(), loop.create_future()
         self._roster.move(tracked, Event.WAKE)
         tracked.task = self._roster.spawn(self._start(tracked, turn), f"start {key.workspace_id}")
@@ -138,6 +149,8 @@ class Starts:
         tracked.progress = Progress(Step.PREPARING, "What it needs is being made.", self._clock.now())
         self._ledger.bump(key)
         began = self._monotonic()
+        if tracked.times is not None:
+            tracked.times.enter(Step.PREPARING, began)
         self._log.info("workspace starting: id=%s namespace=%s", key.workspace_id, key.namespace)
         error: ProxyError
         try:
@@ -159,6 +172,8 @@ class Starts:
         tracked.handle, tracked.task, tracked.progress = handle, None, None
         tracked.started = self._monotonic()
         self._ledger.took(seconds)
+        self._counts.started(seconds, tracked.times.end(tracked.started) if tracked.times is not None else {})
+        tracked.times = None
         self._ledger.entry(key).failure = None
         self._back_offs.clear(key)
         self._roster.move(tracked, Event.READY, f"It took {seconds:.1f} s.")
@@ -170,6 +185,7 @@ class Starts:
     def _failed(self, tracked: Tracked, error: StartFailed) -> None:
         key = tracked.key
         retry_after = self._back_offs.record(key, error)
+        self._counts.starts.add(error.code)
         now = self._clock.now()
         self._ledger.entry(key).failure = Trouble(
             error.code, str(error), now, error.detail, now + timedelta(seconds=retry_after)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from proxy.backends import Backend, Mark
     from proxy.clock import Clock
+    from proxy.counts import SupervisorCounts
     from proxy.keeping import Keeping
     from proxy.record import Record
     from proxy.roster import Roster
@@ -38,6 +39,7 @@ class Stops:
         keeping: stores how it ended.
         clock: its wall clock stamps that.
         log: where changes of state are logged.
+        counts: of starts that are cut short.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Stops:
         keeping: Keeping,
         clock: Clock,
         log: logging.Logger,
+        counts: SupervisorCounts,
     ) -> None:
         self._roster = roster
         self._backend = backend
@@ -58,6 +61,7 @@ class Stops:
         self._keeping = keeping
         self._clock = clock
         self._log = log
+        self._counts = counts
 
     async def stop(self, key: Key, reason: str) -> None:
         """Stop the workspace and return when it is gone; joins a stop in flight.
@@ -89,6 +93,8 @@ class Stops:
             tracked = self._roster.add(key)
             tracked.is_known = False  # another replica may have started it
         starting = tracked.task
+        if tracked.phase is Phase.STARTING:
+            self._counts.starts.add("stopped")
         tracked.progress, tracked.is_wanted = None, False
         self._roster.move(tracked, Event.STOP, reason)
         tracked.fail(StartFailed("stopped", "It was stopped while it was starting.", retry_after=1))

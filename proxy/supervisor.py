@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from proxy.asking import Asking
 from proxy.backoff import BackOffs
 from proxy.clock import Clock, SystemClock
+from proxy.counts import SupervisorCounts
 from proxy.due import Judge
 from proxy.errors import ShuttingDown
 from proxy.extensions import Extensions
@@ -66,13 +67,15 @@ class Supervisor(News):
         ask: Ask | None = None,
     ) -> None:
         config = config.with_defaults()
+        self.counts = counts = SupervisorCounts()
+        """What has happened, in numbers."""
         log, clock = logger or logging.getLogger(__name__), clock or SystemClock()
         self._is_reaping = config.reaper
         self._preferences = preferences = Preferences(config)
         back_offs, ledger, judge = BackOffs(clock.monotonic), Ledger(clock), Judge(config)
         wall = WallTime(clock, config.idle_ttl.total_seconds())
         record = Record(backend, config, clock=clock, log=log)
-        roster = Roster(ledger, record, preferences, clock)
+        roster = Roster(ledger, record, preferences, clock, counts)
         keeping = Keeping(roster, backend, ledger, preferences, log=log)
         extensions = Extensions(roster, record, backend, ledger, config, judge=judge, clock=clock, log=log)
         super().__init__(
@@ -88,12 +91,23 @@ class Supervisor(News):
         )
         self._tracked = tracked = roster.tracked
         self._starts = starts = Starts(
-            roster, backend, record, ledger, config, back_offs=back_offs, clock=clock, log=log
+            roster, backend, record, ledger, config, back_offs=back_offs, clock=clock, log=log, counts=counts
         )
-        self._stops = stops = Stops(roster, backend, record, starts, keeping=keeping, clock=clock, log=log)
+        self._stops = stops = Stops(
+            roster, backend, record, starts, keeping=keeping, clock=clock, log=log, counts=counts
+        )
         asking = Asking(ask or _ask_jupyter(), wall, clock)
         self._reaper = Reaper(
-            stops.begin, tracked, record, backend, config, judge=judge, asking=asking, clock=clock, log=log
+            stops.begin,
+            tracked,
+            record,
+            backend,
+            config,
+            judge=judge,
+            asking=asking,
+            clock=clock,
+            log=log,
+            counts=counts,
         )
         self._warnings = Warnings(tracked, judge, asking, ledger, config, clock=clock, log=log)
         self._reporting = Reporting(roster, record, ledger, judge=judge, preferences=preferences, clock=clock)
@@ -153,6 +167,7 @@ class Supervisor(News):
         """Remember what was seen and does not count, for people. It never raises the last activity."""
         tracked = self._tracked.get(key)
         if tracked is not None:
+            self.counts.ignored += 1
             tracked.ignored, tracked.ignored_at = what, self._monotonic()
 
     def last_active(self, key: Key) -> datetime | None:
@@ -163,6 +178,11 @@ class Supervisor(News):
     def phases(self) -> dict[Key, Phase]:
         """Return a snapshot of the workspaces that are starting, running or stopping."""
         return {key: tracked.phase for key, tracked in self._tracked.items()}
+
+    @property
+    def waiting(self) -> int:
+        """How many starts wait for their turn."""
+        return self._starts.waiting
 
     def begin(self, key: Key) -> None:
         """Start it in the background, without waiting. What runs or starts is left alone, and not touched.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import asyncio
     from datetime import datetime
 
+    from proxy.counts import PhaseTimes
     from proxy.errors import ProxyError, StartStalled
     from proxy.report import Progress
     from proxy.start_limit import Turn
@@ -39,6 +40,7 @@ class Tracked:
     trouble: asyncio.Future[StartStalled] | None = None  # what is in the way of it, as soon as something is
     trouble_since: float = -math.inf
     progress: Progress | None = None  # how far the start in flight has come
+    times: PhaseTimes | None = None  # how long it has been in each of its phases
     turn: Turn | None = None  # of the start in flight
     is_wanted: bool = False  # somebody asked for it while it was being stopped
     is_known: bool = True  # that it runs, or should; else it is only stopped, in case it does

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from proxy.clock import Clock
+    from proxy.counts import ClusterCounts
 
 __all__ = ["Api", "ApiError", "ApiFailure", "ApiUnavailable", "Listing", "Object", "StreamCut", "WatchEvent", "path_to"]
 
@@ -59,7 +60,12 @@ class Api:
 
     @classmethod
     async def connect(
-        cls, kubeconfig: str | Path | None = None, context: str | None = None, *, clock: Clock | None = None
+        cls,
+        kubeconfig: str | Path | None = None,
+        context: str | None = None,
+        *,
+        clock: Clock | None = None,
+        counts: ClusterCounts | None = None,
     ) -> Self:
         """Use the service account of this pod, or if either argument is given, a kubeconfig. Sends nothing yet.
 
@@ -67,7 +73,7 @@ class Api:
             ConfigError: there is no usable credential.
         """
         clock = clock or SystemClock()
-        return cls(await Connection.open(kubeconfig, context, clock), clock)
+        return cls(await Connection.open(kubeconfig, context, clock, counts=counts), clock)
 
     async def get(self, path: str, *, deadline: float = DEADLINE) -> Object:
         """Return the object. The deadline is in seconds, here and below."""
@@ -89,7 +95,7 @@ class Api:
         first, items = "", list[Object]()
         for _ in range(_PAGES):
             try:
-                page = await self._call(Request("GET", path, deadline, query), page_of, repeat=repeat)
+                page = await self._call(Request("GET", path, deadline, query, verb="list"), page_of, repeat=repeat)
             except ApiError as error:
                 if not (error.is_gone and "continue" in query):
                     raise
@@ -158,7 +164,7 @@ class Api:
         """
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(_LOG_LIMIT)}
         query |= {"previous": "true"} if previous else {}
-        return await self._call(Request("GET", f"{path}/log", deadline, query), _text_of)
+        return await self._call(Request("GET", f"{path}/log", deadline, query, verb="log"), _text_of)
 
     async def watch(
         self, path: str, version: str, *, labels: str = "", fields: str = "", seconds: int, grace: float
@@ -186,7 +192,7 @@ class Api:
             "resourceVersion": version,
             "timeoutSeconds": str(seconds),
         }
-        async with self._answer(Request("GET", path, seconds + grace, query)) as response:
+        async with self._answer(Request("GET", path, seconds + grace, query, verb="watch")) as response:
             find_half_open_peer(response)
             with answering(StreamCut):
                 async with aclosing(events_of(response.content.iter_any())) as events:

@@ -23,6 +23,7 @@ from proxy.backends.kubernetes.objects import Objects
 from proxy.backends.kubernetes.start import Start
 from proxy.backends.kubernetes.sweeper import Sweeper
 from proxy.clock import SystemClock
+from proxy.counts import ClusterCounts
 from proxy.errors import InvalidKey, StartFailed, StopFailed
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class KubernetesBackend:
         self._clock = clock or SystemClock()
         self._replica = replica or f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
         self._observer: Observer | None = None
+        self.counts = ClusterCounts()
+        """What has been asked of the API server, and what is followed."""
         self._objects: Objects | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -71,11 +74,14 @@ class KubernetesBackend:
         """
         config, clock = self._config, self._clock
         namespace_of_secret(config)
-        self._api = await Api.connect(config.kubeconfig or None, config.kube_context or None, clock=clock)
+        self._api = await Api.connect(
+            config.kubeconfig or None, config.kube_context or None, clock=clock, counts=self.counts
+        )
         self._fence = Fence(self._api, self._replica, clock, config.reap_grace, config.max_extend)
         self.following = Following(self._api, config, clock, self._fence, self._observer)
         self.sweeper = Sweeper(self.following, self._fence, self.stop, config, clock)
         self.following.begin()
+        self.counts.followed.update(self.following.sight.by_plural)
         adoption = asyncio.create_task(self._adopt(), name="adoption")
         self._tasks = [adoption, asyncio.create_task(self.sweeper.run(), name="sweeper")]
         await asyncio.wait((adoption,), timeout=FIRST_SYNC)

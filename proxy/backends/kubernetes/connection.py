@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from proxy.clock import Clock
+    from proxy.counts import ClusterCounts
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TOKEN: Final = "BearerToken"  # noqa: S105 the client library's name for the slot
@@ -48,6 +49,7 @@ _UNREADABLE: Final = (
     aiohttp.ClientError,
 )
 _log = logging.getLogger(__name__)
+_VERBS: Final = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 # TCP finds a peer that vanished: after 30 s of silence, three probes 10 s apart.
 _TCP_OPTIONS: Final = tuple(
     (level, getattr(socket, name), value)
@@ -71,6 +73,8 @@ class Request(NamedTuple):
     body: Mapping[str, Any] | None = None
     content_type: str = "application/json"
     head_seconds: float = 30.0
+    verb: str = ""
+    """As Kubernetes names what is asked for, where the method does not say it."""
 
 
 class Connection:
@@ -81,16 +85,24 @@ class Connection:
         configuration: what it read first.
         clock: what the age of the credential is measured by.
         renews: the credential is a file that changes, so it is read again once a minute.
+        counts: of what is sent; none are kept by default.
     """
 
     def __init__(
-        self, load: Callable[[], Awaitable[Configuration]], configuration: Configuration, clock: Clock, *, renews: bool
+        self,
+        load: Callable[[], Awaitable[Configuration]],
+        configuration: Configuration,
+        clock: Clock,
+        *,
+        renews: bool,
+        counts: ClusterCounts | None = None,
     ) -> None:
         self._load = load
         self._configuration = configuration
         self._client = _client(configuration)
         self._clock = clock
         self._renews = renews
+        self._counts = counts
         self._read_at = clock.monotonic()
         self._refused_at = -_RENEW_AT_MOST_EVERY
         self._lock = asyncio.Lock()
@@ -103,6 +115,7 @@ class Connection:
         clock: Clock,
         *,
         service_account: Path = SERVICE_ACCOUNT,
+        counts: ClusterCounts | None = None,
     ) -> Self:
         """Read the credential; nothing is sent yet.
 
@@ -111,6 +124,7 @@ class Connection:
             context: which context of it. With neither, the service account of the pod that this process runs in.
             clock: see the class.
             service_account: where the kubelet puts the token and the CA.
+            counts: see the class.
 
         Raises:
             ConfigError: there is no usable credential.
@@ -125,7 +139,7 @@ class Connection:
                 await _read_kubeconfig(configuration, kubeconfig, context)
             return configuration
 
-        return cls(load, await load(), clock, renews=in_cluster)
+        return cls(load, await load(), clock, renews=in_cluster, counts=counts)
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Return the response once its head is here, whatever its status; the caller reads and closes it.
@@ -152,6 +166,21 @@ class Connection:
         return str(self._configuration.api_key.get(_TOKEN, ""))
 
     async def _send_once(self, request: Request) -> aiohttp.ClientResponse:
+        began = self._clock.monotonic()
+        try:
+            response = await self._call(request)
+        except ApiUnavailable:
+            self._count(request, "none", began)
+            raise
+        self._count(request, str(response.status), began)
+        return response
+
+    def _count(self, request: Request, code: str, began: float) -> None:
+        if self._counts is not None:
+            verb = request.verb or _VERBS.get(request.method, "other")
+            self._counts.answered(verb, code, self._clock.monotonic() - began)
+
+    async def _call(self, request: Request) -> aiohttp.ClientResponse:
         with answering():
             async with asyncio.timeout(request.head_seconds):
                 response: aiohttp.ClientResponse = await self._client.call_api(

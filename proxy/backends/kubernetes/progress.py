@@ -39,7 +39,7 @@ def progress_of(pods: Iterable[Object], events: Iterable[Object], *, has_answere
     if step is failures.Step.STARTED:
         return Progress(Step.STARTING, "The notebook server starts.", _running_since(pod))
     if step is failures.Step.PULLED:
-        return Progress(Step.STARTING, "Its container is being made.")
+        return Progress(Step.CREATING, "Its container is being made.")
     return _on_node(pod, events)
 
 

@@ -70,6 +70,12 @@ class Sight:
         """Those without which nothing is known to run; whoever owns this runs them, and `claims`."""
         return self.deployments, self.services, self.pods
 
+    @property
+    def by_plural(self) -> dict[str, Reflector]:
+        """All of them, by the plural of what they follow."""
+        all_of_them = (*self.reflectors, self.claims)
+        return dict(zip(("deployments", "services", "pods", "persistentvolumeclaims"), all_of_them, strict=True))
+
     def workspaces(self) -> list[Key]:
         """Return those that have a Deployment."""
         return [key for key in map(self.key_of, self.deployments.items()) if key is not None]

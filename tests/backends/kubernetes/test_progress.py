@@ -48,7 +48,7 @@ PULLING = Progress(Step.PULLING, f"The node pulls the image {IMAGE}.", MOMENT)
         ([pod(CREATING)], [event("Pulling", AT)], PULLING),
         ([pod(CREATING)], [event("Pulling", None, eventTime=AT)], PULLING),
         ([pod(CREATING)], [event("Failed", "2026-01-01T00:00:01Z"), event("Pulling", AT)], PULLING),
-        ([pod(imageID="sha256:1", state=CREATING)], [], Progress(Step.STARTING, "Its container is being made.")),
+        ([pod(imageID="sha256:1", state=CREATING)], [], Progress(Step.CREATING, "Its container is being made.")),
         (
             [pod({"running": {"startedAt": AT}})],
             [event("Pulling", AT)],
