@@ -27,6 +27,7 @@ ID_RULE: Final = (
     f"and at most {MAX_ID} characters ({MAX_LABEL} with the prefix {DEPLOYMENT_PREFIX!r})"
 )
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.1
+_SEPARATORS: Final = re.compile(r"[^0-9a-z]")
 _FIELD_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")  # RFC 9110 section 5.5
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 
@@ -87,8 +88,8 @@ class Handle:
     header_lines: bytes = field(init=False, repr=False, compare=False)
     """`headers` as they go over the wire, each line with its CRLF."""
     header_names: frozenset[bytes] = field(init=False, repr=False, compare=False)
-    """Names of `headers`, lower-case, but for `Authorization`, which is dropped anyway: the client's own of these names
-    are not passed on."""
+    """Names of `headers`, in lower case and with `-` for every separator, but for `Authorization`, which is dropped
+    anyway: the client's own of these names, and their look-alikes, are not passed on."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -103,7 +104,7 @@ class Handle:
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
         object.__setattr__(self, "address", self.address if self.address[0] else (url.host, url.port))
         object.__setattr__(self, "header_lines", lines.encode("latin-1"))
-        names = {name.lower().encode() for name in self.headers}
+        names = {_SEPARATORS.sub("-", name.lower()).encode() for name in self.headers}
         object.__setattr__(self, "header_names", frozenset(names - {b"authorization"}))
         object.__setattr__(self, "_hash", hash((url, self.address)))
 

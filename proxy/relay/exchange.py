@@ -13,8 +13,10 @@ from aiohttp import HttpVersion11
 
 from proxy.errors import ProxyError, UpstreamClosed
 from proxy.relay.downstream import can_be_followed, expect_body
-from proxy.relay.headers import request_lines, response_lines
+from proxy.relay.headers import request_lines, response_lines, values_of
+from proxy.relay.location import Place
 from proxy.relay.response import SWITCHING_PROTOCOLS, ResponseReader
+from proxy.target import PREFIX
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,6 +63,14 @@ class Order:
         lines = request_lines(request.raw_headers, ours, replaced=handle.header_names)
         return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode("ascii"), self.target, lines)
 
+    def place(self) -> Place:
+        """Return what the response's headers may speak of."""
+        told = self.forwarded.partition(b"X-Forwarded-Host: ")[2].partition(b"\r\n")[0]
+        url, (host, port) = self.handle.service_url, self.handle.address
+        names = (url.authority.encode(), f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode())
+        base = self.target[: self.target.index(b"/", len(PREFIX)) + 1]
+        return Place(base, (*values_of(self.request.raw_headers, b"host"), told), names)
+
 
 class Exchange:
     """The response to one request: taken from its connection, written to the client.
@@ -80,12 +90,13 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_is_chunked", "_is_held", "_out", "_pool", "_protocol", "_request", "_room", "_touch",
-        "_waiter", "error", "expects_continue", "has_answered", "is_ended", "is_refused", "is_uploading", "keep_alive",
-        "reader", "switched",
+        "_connection", "_is_chunked", "_is_held", "_order", "_out", "_pool", "_protocol", "_request", "_room",
+        "_touch", "_waiter", "error", "expects_continue", "has_answered", "is_ended", "is_refused", "is_uploading",
+        "keep_alive", "reader", "switched",
     )  # fmt: skip
 
     def __init__(self, order: Order, connection: Connection, pool: Pool, *, is_upgrade: bool = False) -> None:
+        self._order = order
         self._request = request = order.request
         self._protocol = request.protocol
         self._touch = order.touch
@@ -186,30 +197,38 @@ class Exchange:
         if is_wanted and self._request.version >= HttpVersion11:
             if head.status == _CONTINUE:
                 expect_body(self._request)
-            self._out += (b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), response_lines(head.headers), b"\r\n")
+            lines = response_lines(head.headers, self._order.place())
+            self._out += (b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), lines, b"\r\n")
 
     def on_head(self, head: ResponseHead) -> None:
-        """Write the head in the form that the client can frame."""
+        """Write the head in the form that the client can frame.
+
+        Raises:
+            BadResponse: it sends the client elsewhere; nothing of it is written.
+        """
         self._pool.unwatch(self)
         if head.status == SWITCHING_PROTOCOLS:
             self._connection.pause_reading()
             self.switched = head
             return
-        self.has_answered = True
         self._is_chunked = head.has_body and head.length is None and self._request.version >= HttpVersion11
+        lines = head.lines or self._lines(head)
+        self.has_answered = True
         if head.has_body and head.length is None and not self._is_chunked:
             self.keep_alive = False  # HTTP/1.0: the body ends with the connection
         if self.is_uploading:
             # The client may not send the rest of its body after this, so what follows could not be told from it.
             self.keep_alive = False
             self.is_refused = head.status >= _FIRST_REFUSAL
-        if head.lines is not None:
-            self._out.append(head.lines)
-        else:
-            lines = response_lines(head.headers, without_length=self._is_chunked or head.status == _NO_CONTENT)
-            framing = b"Transfer-Encoding: chunked\r\n" if self._is_chunked else b""
-            self._out.append(b"HTTP/1.1 %d %b\r\n%b%b" % (head.status, head.reason, lines, framing))
+        self._out.append(lines)
         self._out.append(b"\r\n" if self.keep_alive else b"Connection: close\r\n\r\n")
+
+    def _lines(self, head: ResponseHead) -> bytes:
+        """Return status line and headers as they are passed on, with the framing that the client gets."""
+        without_length = self._is_chunked or head.status == _NO_CONTENT
+        lines = response_lines(head.headers, self._order.place(), status=head.status, without_length=without_length)
+        framing = b"Transfer-Encoding: chunked\r\n" if self._is_chunked else b""
+        return b"HTTP/1.1 %d %b\r\n%b%b" % (head.status, head.reason, lines, framing)
 
     def on_body(self, data: bytes) -> None:
         """Write body bytes on."""

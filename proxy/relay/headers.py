@@ -1,7 +1,8 @@
 """Which headers cross the proxy, and in what form.
 
 Pure: bytes in, bytes out. Headers pass as they came, in their order, but for those that belong to one connection
-(RFC 9110 section 7.6.1), those that the proxy sets itself, and their look-alikes.
+(RFC 9110 section 7.6.1), those that the proxy sets itself and their look-alikes, and what one side may not say to the
+other: who somebody is (`identity`), cookies of ours (`cookies`), where a browser goes (`location`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from proxy.errors import BadResponse
+from proxy.relay.cookies import held_to, without_ours
+from proxy.relay.identity import canonical, is_told_by_proxies
+from proxy.relay.location import judged
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from proxy.relay.location import Place
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
@@ -22,30 +30,34 @@ CONNECTION_HEADERS: Final = frozenset(
         b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
     }
 )  # fmt: skip
-# X-Real-Ip and X-Scheme: Tornado believes them before the X-Forwarded ones.
-_OURS: Final = frozenset(
+# What says something of a whole origin, and for long: every workspace may share it with others, and with the proxy.
+_ORIGIN_WIDE: Final = frozenset(
     {
-        b"authorization", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port",
-        b"x-forwarded-prefix", b"x-forwarded-proto", b"x-forwarded-scheme", b"x-forwarded-server",
-        b"x-forwarded-ssl", b"x-real-ip", b"x-scheme",
+        b"alt-svc", b"clear-site-data", b"nel", b"public-key-pins", b"public-key-pins-report-only", b"report-to",
+        b"service-worker-allowed", b"set-cookie2", b"strict-transport-security",
     }
 )  # fmt: skip
+_JUDGED: Final = frozenset({b"location", b"set-cookie"})
+REWRITTEN: Final = _ORIGIN_WIDE | _JUDGED
+"""What is not passed on from a notebook server as it came."""
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})  # where browsers follow a Location by themselves
 _KEPT_WHATEVER_CONNECTION_NAMES: Final = frozenset({b"content-length", b"host"})
 _NONE: Final[frozenset[bytes]] = frozenset()
+_canonical = lru_cache(maxsize=1024)(canonical)
 
 
 @lru_cache(maxsize=1024)
 def _is_dropped_from_request(name: bytes) -> bool:
-    # Many servers read X_Forwarded_For as X-Forwarded-For, so a look-alike is dropped with what it looks like.
-    canonical = name.lower().replace(b"_", b"-")
-    if canonical == b"content-length":
-        return b"_" in name  # what a server reads as a second length frames the request anew
-    return canonical in CONNECTION_HEADERS or canonical in _OURS or canonical == b"expect"
+    read = canonical(name)  # a look-alike is dropped with what it looks like
+    if read == b"content-length":
+        return name.lower() != read  # what a server reads as a second length frames the request anew
+    return read in CONNECTION_HEADERS or is_told_by_proxies(read) or read == b"expect"
 
 
 @lru_cache(maxsize=1024)
 def _is_dropped_from_response(name: bytes) -> bool:
-    return name.lower() in CONNECTION_HEADERS
+    lowered = name.lower()
+    return lowered in CONNECTION_HEADERS or lowered in _ORIGIN_WIDE
 
 
 @lru_cache(maxsize=256)
@@ -76,40 +88,68 @@ def values_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes
 def request_lines(headers: RawHeaders, ours: bytes, *, replaced: frozenset[bytes] = _NONE) -> bytes:
     """Return the header lines of a request to the notebook server, each with its CRLF, ours last.
 
-    The client's `Authorization`, forwarding headers and `Expect` are dropped; those that `Connection` names are
-    removed before ours are added, so that a client cannot name ours away.
+    The client's `Authorization`, `Expect`, cookies of ours and whatever says who or where it is are dropped; so are
+    those that `Connection` names, before ours are added, so that a client cannot name ours away.
 
     Args:
         headers: the client's, as they came.
         ours: ready lines: the handle's, `X-Forwarded-*`, framing, `Expect` where the relay passes it on.
-        replaced: names in lower case that stand in `ours` besides; the client's of these names are dropped as well.
+        replaced: more names, in canonical form, of which the client's are dropped, look-alikes as well.
     """
-    named = _named_by_connection(headers) | replaced
+    named = _named_by_connection(headers)
     lines: list[bytes] = []
     for name, value in headers:
         if _is_dropped_from_request(name) or (named and name.lower() in named):
+            continue
+        if replaced and _canonical(name) in replaced:
+            continue
+        if len(name) == 6 and name.lower() == b"cookie":  # noqa: PLR2004 - len("cookie")
+            rest = without_ours(value)
+            if value and not rest:
+                continue
+            lines += (name, b": ", rest, b"\r\n")
             continue
         lines += (name, b": ", value, b"\r\n")
     lines.append(ours)
     return b"".join(lines)
 
 
-def response_lines(headers: RawHeaders, *, without_length: bool = False) -> bytes:
+def response_lines(headers: RawHeaders, place: Place, *, status: int = 200, without_length: bool = False) -> bytes:
     """Return the header lines of a response to the client, each with its CRLF.
 
     Args:
         headers: the notebook server's, as they came.
+        place: where it comes from and goes to: what cookies and redirects are held to.
+        status: the response's.
         without_length: leave `Content-Length` out, where the response can have no body or is chunked by us.
+
+    Raises:
+        BadResponse: it sends the client elsewhere.
     """
     named = _named_by_connection(headers)
     lines: list[bytes] = []
     for name, value in headers:
         if _is_dropped_from_response(name) or (named and name.lower() in named):
             continue
-        if without_length and name.lower() == b"content-length":
+        lowered = name.lower()
+        if without_length and lowered == b"content-length":
             continue
-        lines += (name, b": ", value, b"\r\n")
+        passed: bytes | None = value
+        if lowered in _JUDGED:
+            passed = (
+                held_to(place.base, value) if lowered == b"set-cookie" else _location(headers, value, place, status)
+            )
+        if passed is not None:
+            lines += (name, b": ", passed, b"\r\n")
     return b"".join(lines)
+
+
+def _location(headers: RawHeaders, value: bytes, place: Place, status: int) -> bytes | None:
+    """Return a `Location` that may be passed on; None where one that may not is of no consequence."""
+    passed = judged(value, place) if len(values_of(headers, b"location")) == 1 else None
+    if passed is None and status in _REDIRECTS:
+        raise BadResponse("The notebook server sends you to an address that is not its own. It is not passed on.")
+    return passed
 
 
 def forwarded_lines(peer: str, scheme: str, host: str, *, believed: RawHeaders = ()) -> bytes:

@@ -283,10 +283,17 @@ class ResponseReader:
         self.is_reusable = self._parser.should_keep_alive() and not self.is_switched
         bodiless = self._method == "HEAD" or status in (SWITCHING_PROTOCOLS, _NO_CONTENT, _NOT_MODIFIED)
         if bodiless or self._length == 0:
-            self._receiver.on_head(ResponseHead(status, 0, has_body=False, read=(self._reason, self._headers)))
+            self._pass_on(ResponseHead(status, 0, has_body=False, read=(self._reason, self._headers)))
             self._complete()
             return
         self._left = self._length
         self._until_eof = self._length is None and self._transfer_encoding is None
         read = (self._reason, self._headers)
-        self._receiver.on_head(ResponseHead(status, self._length, has_body=True, read=read))
+        self._pass_on(ResponseHead(status, self._length, has_body=True, read=read))
+
+    def _pass_on(self, head: ResponseHead) -> None:
+        try:
+            self._receiver.on_head(head)
+        except BadResponse as error:
+            self._error = error  # the parser in between would tell of another
+            raise

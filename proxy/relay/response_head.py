@@ -25,7 +25,7 @@ class ResponseHead:
         plain: instead of `read` what `plain.read_plain` found.
 
     Attributes:
-        lines: of a plain head, status line and headers as they are passed on.
+        lines: status line and headers as they are passed on, of a plain head of which nothing is rewritten; else None.
     """
 
     __slots__ = ("_raw", "_read", "has_body", "length", "lines", "status")

@@ -286,5 +286,5 @@ class WebsocketRelay:
         transport = request.transport
         if transport is None:
             raise UpstreamError("The client is gone.")
-        lines = response_lines(head.headers, without_length=True)
+        lines = response_lines(head.headers, order.place(), without_length=True)
         transport.write(b"".join((b"HTTP/1.1 101 Switching Protocols\r\n", lines, _UPGRADE, b"\r\n")))

@@ -424,7 +424,8 @@ async def test_headers_of_one_connection_are_removed_before_ours_are_added(launc
 async def test_responses_lose_the_headers_of_their_connection_only(launch: Launch) -> None:
     answer = (
         b"HTTP/1.1 201 Very Created\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\n"
-        b"Set-Cookie: a=1\r\nset-cookie: b=2\r\nServer: TornadoServer/6\r\nContent-Length: 2\r\n\r\nok"
+        b"Set-Cookie: a=1; Path=/ws/demo/\r\nset-cookie: b=2; path=/ws/demo/x\r\n"
+        b"Server: TornadoServer/6\r\nContent-Length: 2\r\n\r\nok"
     )
     proxy = await launch(Answers(answer))
 
@@ -432,7 +433,8 @@ async def test_responses_lose_the_headers_of_their_connection_only(launch: Launc
 
     assert response.start == b"HTTP/1.1 201 Very Created"
     assert response.lines == [
-        b"Set-Cookie: a=1", b"set-cookie: b=2", b"Server: TornadoServer/6", b"Content-Length: 2",
+        b"Set-Cookie: a=1; Path=/ws/demo/", b"set-cookie: b=2; path=/ws/demo/x", b"Server: TornadoServer/6",
+        b"Content-Length: 2",
     ]  # fmt: skip
 
 

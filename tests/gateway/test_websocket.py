@@ -57,7 +57,7 @@ async def test_handshake_passes_with_subprotocol_and_extensions(launch: Launch) 
     answered = (
         "Sec-WebSocket-Protocol: v1.kernel.websocket.jupyter.org",
         "Sec-WebSocket-Extensions: permessage-deflate",
-        "Set-Cookie: c=d",
+        "Set-Cookie: c=d; Path=/ws/demo/",
     )
 
     client = await proxy.sent(ask_upgrade("/ws/demo/x", *asked))
