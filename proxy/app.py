@@ -35,14 +35,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SPREAD: Final = 0.8  # of the grace is what websockets are closed over; the last ones need some time to end
 _LAST_WORD: Final = 0.1  # seconds, at the end of the grace, for those who have waited for a start
 
 
 class App:
     """Everything that serves, built from the settings. Use as `async with App(config) as app`.
 
-    Leaving it ends in order: no new connections and starts, requests in flight finish within `shutdown_grace`,
-    websockets are closed with 1012, the backend is closed.
+    Leaving it ends in order: it is ready no more, and goes on for `drain_delay`; no new connections, websockets and
+    starts; requests in flight finish within `shutdown_grace`, over which websockets are closed with 1012; the backend
+    is closed.
 
     Raises:
         OSError: the address cannot be bound.
@@ -55,6 +57,8 @@ class App:
         self.supervisor = Supervisor(self.backend, config)
         self.hurry = asyncio.Event()
         """Set it to cut the grace of a shutdown short."""
+        self.is_draining = False
+        """Whether it is ending; until it does, it serves as before."""
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -90,6 +94,7 @@ class App:
             self._listener = Listener(sock, server, limits.max_connections and limits.max_connections + EXCESS)
             stack.push_async_callback(self._listener.close)
             self._listener.start()
+            stack.push_async_callback(self._begin_draining)
             if self.config.insecure_no_auth:
                 logger.warning("authentication is off: everyone who reaches %s may use every workspace", self.url)
             self._stack = stack.pop_all()
@@ -104,19 +109,31 @@ class App:
         host, port = self._listener.address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    async def _begin_draining(self) -> None:
+        """Say that this replica is not ready any more, and go on until load balancers have heard it."""
+        self.is_draining = True
+        self.gateway.begin_draining()
+        if self.config.drain_delay is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.drain_delay.total_seconds()):
+                    await self.hurry.wait()
+
     async def _end_connections(self, server: ClientServer) -> None:
         """Let requests finish, close websockets, then end what is left. Nothing is accepted any more."""
         self.supervisor.refuse_starts()
+        self.websockets.refuse()
         server.close_idle()
-        self.websockets.close_all()
         self.gateway.streams.close()
-        grace = asyncio.create_task(self.gateway.drain(self.config.shutdown_grace.total_seconds()))
+        grace = self.config.shutdown_grace.total_seconds()
+        closing = asyncio.create_task(self.websockets.close_gradually(_SPREAD * grace))
+        drained = asyncio.create_task(self.gateway.drain(grace))
         hurry = asyncio.create_task(self.hurry.wait())
         try:
-            await asyncio.wait((grace, hurry), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((drained, hurry), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (grace, hurry):
+            for task in (closing, drained, hurry):
                 task.cancel()
+        self.websockets.close_all()
         await self.supervisor.close()  # who waits for a start is told so
         if self.gateway.in_flight and not await self.gateway.drain(_LAST_WORD):
             logger.warning("requests cut off: in_flight=%d", self.gateway.in_flight)
@@ -168,7 +185,10 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         if stop.is_set():
             app.hurry.set()
         else:
-            logger.info("shutting down: signal=%s grace=%gs", name, config.shutdown_grace.total_seconds())
+            delay = config.drain_delay.total_seconds() if config.drain_delay else 0
+            logger.info(
+                "shutting down: signal=%s delay=%gs grace=%gs", name, delay, config.shutdown_grace.total_seconds()
+            )
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -41,7 +41,7 @@ from proxy.settings_types import (
 
 ENV_PREFIX: Final = "NOTEBOOK_PROXY_"
 _SHOWN_LENGTH: Final = 100
-_NONE_IS_OFF: Final = frozenset({"upstream_timeout", "body_idle_timeout", "max_age"})
+_NONE_IS_OFF: Final = frozenset({"upstream_timeout", "body_idle_timeout", "max_age", "drain_delay"})
 
 
 class Config(AuthSettings, KubernetesSettings):
@@ -71,8 +71,15 @@ class Config(AuthSettings, KubernetesSettings):
     hold_timeout: Duration = setting(
         timedelta(seconds=50), PROXY, "how long every other request waits for a start; ingresses often cut at a minute"
     )
+    drain_delay: OptionalDuration = setting(
+        None,
+        PROXY,
+        "how long everything goes on after SIGTERM, but for `/readyz`, so that load balancers can follow, or `off`",
+    )
     shutdown_grace: Duration = setting(
-        timedelta(seconds=10), PROXY, "how long requests in flight may take to finish after SIGTERM"
+        timedelta(seconds=10),
+        PROXY,
+        "how long requests in flight may take to finish after that; many websockets are closed evenly over it",
     )
     log_level: LogLevel = setting("info", PROXY, "the least that is logged")
 

@@ -154,6 +154,10 @@ class Gateway:
         response.force_close()
         return response
 
+    def begin_draining(self) -> None:
+        """Let each answer be the last on its connection from now on, so that its client finds another replica."""
+        self._in_flight.begin_draining()
+
     async def drain(self, seconds: float) -> bool:
         """Wait until no request is in flight, for at most so long; tell whether that was reached.
 

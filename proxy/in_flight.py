@@ -63,9 +63,13 @@ class InFlight:
         assert task is not None
         self.leave(task)
 
+    def begin_draining(self) -> None:
+        """Let each answer be the last on its connection from now on."""
+        self.is_draining = True
+
     async def drain(self, seconds: float) -> bool:
         """Wait until nothing is under way, for at most so long; tell whether that was reached."""
-        self.is_draining = True
+        self.begin_draining()
         if not self._tasks:
             return True
         self._is_quiet.clear()

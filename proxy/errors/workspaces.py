@@ -19,7 +19,7 @@ class ShuttingDown(ProxyError):
     retry_after = 5
 
     def __init__(self) -> None:
-        super().__init__("The proxy is shutting down and starts no notebook server; try again in a moment.")
+        super().__init__("The proxy is shutting down and takes on nothing new; try again in a moment.")
 
 
 class NotRunning(ProxyError):

@@ -12,7 +12,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
-from proxy.errors import BadResponse, UpstreamError, UpstreamLost
+from proxy.errors import BadResponse, ShuttingDown, UpstreamError, UpstreamLost
 from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, Relayed, cut_off, take_over
 from proxy.relay.exchange import Exchange, Order
 from proxy.relay.frames import FrameScanner, close_frame
@@ -31,6 +31,8 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _UPGRADE: Final = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 CLOSE_PATIENCE: Final = 1.0  # seconds that a client may take to answer a close frame of ours
 SERVICE_RESTART: Final = 1012  # IANA WebSocket Close Code registry
+GAP: Final = 0.1  # seconds between two websockets that are closed one after the other, at most
+_LEAST_SLEEP: Final = 0.005  # seconds; a timer for each of thousands would cost more than it spreads
 
 
 class Frames(Protocol):
@@ -207,15 +209,40 @@ class WebsocketRelay:
         self._pool = pool
         self._tunnels: set[Tunnel] = set()
         self._close_code: int | None = None  # once all are closed, a handshake that was under way is so, too
+        self._is_refusing = False
 
     def __len__(self) -> int:
         return len(self._tunnels)
+
+    def refuse(self) -> None:
+        """Open no more: who asks is told that the proxy is ending. A handshake that is under way goes on."""
+        self._is_refusing = True
 
     def close_all(self, code: int = SERVICE_RESTART) -> None:
         """Close every websocket, those to come as well; each ends within `CLOSE_PATIENCE`."""
         self._close_code = code
         for tunnel in list(self._tunnels):
             tunnel.close(code)
+
+    async def close_gradually(self, seconds: float, code: int = SERVICE_RESTART) -> None:
+        """Close every websocket, so that their clients do not come back all at once: evenly over some time.
+
+        A few take no more than `GAP` each. Cancelling it leaves those open that are.
+
+        Args:
+            seconds: until the last one is told; `CLOSE_PATIENCE` after that it has ended.
+            code: of the close frames.
+        """
+        waiting = list(self._tunnels)
+        gap = min(GAP, seconds / max(1, len(waiting)))
+        now = asyncio.get_running_loop().time
+        began = now()
+        for place, tunnel in enumerate(waiting):
+            ahead = began + place * gap - now()
+            if ahead > 0:
+                await asyncio.sleep(max(ahead, _LEAST_SLEEP))  # what is due by then follows without one
+            tunnel.close(code)
+        self.close_all(code)
 
     async def relay(self, order: Order, open_frames: Callable[[], Frames]) -> web.StreamResponse:
         """Carry a websocket until one side ends. A refused upgrade is relayed as the HTTP answer that it is.
@@ -227,12 +254,15 @@ class WebsocketRelay:
             open_frames: called once it has been answered; returns what is told of the frames.
 
         Raises:
+            ShuttingDown: no more are opened.
             UpstreamRefused: no connection could be made.
             UpstreamLost: the notebook server closed before it answered.
             UpstreamClosed: the same, half way through its answer.
             BadResponse: what came is not a response, or not the right answer to this handshake.
             UpstreamTimeout: no answer came in time.
         """
+        if self._is_refusing:
+            raise ShuttingDown
         opened = await self._open(order, open_frames)
         if isinstance(opened, Relayed):
             return opened

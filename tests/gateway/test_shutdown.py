@@ -68,12 +68,14 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(grace: float = LONG) -> AsyncIterator[Service]:
+async def serving(grace: float = LONG, delay: float | None = None) -> AsyncIterator[Service]:
     """Run an app; at the end it has closed its backend, and nothing is left of it."""
     before = asyncio.all_tasks()
     async with Origin() as origin:
         backend, stop, started = MovingBackend(origin.port), asyncio.Event(), asyncio.Event()
-        app = App(Config(listen="127.0.0.1:0", shutdown_grace=timedelta(seconds=grace)), backend)
+        drain_delay = None if delay is None else timedelta(seconds=delay)
+        config = Config(listen="127.0.0.1:0", shutdown_grace=timedelta(seconds=grace), drain_delay=drain_delay)
+        app = App(config, backend)
 
         async def run() -> None:
             async with app:
@@ -219,6 +221,102 @@ async def test_handshake_under_way_ends_with_1012() -> None:
         await client.take_response()
 
         assert (await client.take_frame()).payload == struct.pack("!H", 1012)
+
+
+async def test_everything_goes_on_until_load_balancers_have_followed() -> None:
+    async with serving(delay=LONG) as service:
+        kept = await service.sent(ask())
+        wire, _ = await service.origin.asked()
+        wire.send(PLAIN)
+        await kept.take_response()
+
+        service.stop.set()
+        await until(lambda: service.app.is_draining)
+        kept.send(ask())
+        await wire.take_request()
+        wire.send(PLAIN)
+        answer = await kept.take_response()
+        client = await service.sent(ask("/ws/other/"))
+        fresh, _ = await service.origin.asked()
+        fresh.send(PLAIN)
+        upgrading = await service.sent(ask_upgrade())
+        websocket, request = await service.origin.asked()
+        websocket.send(switch(request))
+
+        assert answer.body == (await client.take_response()).body == b"ok"
+        assert await kept.ending() == await client.ending() == "closed"
+        assert (await upgrading.take_response()).status == 101
+        assert service.backend.starts == {"demo": 1, "other": 1}
+        assert not service.task.done()
+
+
+async def test_hurry_cuts_the_delay_short() -> None:
+    async with serving(delay=LONG) as service:
+        service.stop.set()
+        await until(lambda: service.app.is_draining)
+
+        service.app.hurry.set()
+
+        await service.ended()
+
+
+async def test_no_websocket_is_opened_while_others_finish() -> None:
+    async with serving() as service:
+        await service.sent(ask())
+        wire, _ = await service.origin.asked()
+        kept = await service.sent(ask("/ws/demo/other"))
+        other, _ = await service.origin.asked()
+        service.app.websockets.refuse()
+
+        other.send(PLAIN)
+        await kept.take_response()
+        kept.send(ask_upgrade())
+        response = await kept.take_response()
+
+        assert (response.status, b"shutting-down" in response.body) == (503, True)
+        wire.send(PLAIN)
+
+
+async def test_websockets_are_closed_one_after_the_other_over_the_grace() -> None:
+    async with serving(grace=1.0) as service:
+        clients = []
+        for _ in range(8):
+            clients.append(await service.sent(ask_upgrade()))
+            wire, request = await service.origin.asked()
+            wire.send(switch(request))
+            await clients[-1].take_response()
+        loop, told = asyncio.get_running_loop(), []
+
+        async def hear(client: Wire) -> None:
+            answer = await client.take_frame()
+            told.append(loop.time())
+            client.send(frame(answer.payload, 8, mask=MASK))
+            assert answer.payload == struct.pack("!H", 1012)
+
+        async with asyncio.TaskGroup() as hearing:
+            for client in clients:
+                hearing.create_task(hear(client))
+            service.stop.set()
+
+        assert max(told) - min(told) >= 0.6  # seven gaps, each of an eighth of 0.8 s, less a timer's tick
+        await service.ended()
+
+
+async def test_websockets_that_are_left_at_the_end_of_a_hurry_are_told() -> None:
+    async with serving(grace=LONG) as service:
+        clients = []
+        for _ in range(3):
+            clients.append(await service.sent(ask_upgrade()))
+            wire, request = await service.origin.asked()
+            wire.send(switch(request))
+            await clients[-1].take_response()
+
+        service.app.hurry.set()
+        service.stop.set()
+
+        for client in clients:
+            assert (await client.take_frame()).payload == struct.pack("!H", 1012)
+        await service.ended()
 
 
 async def test_start_under_way_may_finish_and_answer() -> None:
