@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test bench soak week check fmt docs clean browser contestants
+.PHONY: help run cluster test bench soak week check fmt docs dist clean browser contestants
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ docs: $(VENV)/.test ## write the tables of settings and of activity into the REA
 	        !inside' $(VENV)/$$table.md README.md > $(VENV)/README.md && cat $(VENV)/README.md > README.md; \
 	done
 
+dist: $(VENV)/.release ## build what is released into dist/, install it where nothing else is, and list its parts
+	@$(BIN)/python -m tests.release
+
 clean: ## remove what these targets have made; the files in workspaces/ stay
 	rm -rf $(VENV) build dist test-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -78,6 +81,10 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 	@echo "Installing notebook-proxy, JupyterLab and the test tools into $(VENV) (once; it takes a minute or two) ..."
 	@$(PIP) install --editable '.[test]'
 	@touch $(VENV)/.local $@
+
+$(VENV)/.release: $(VENV)/.test
+	@$(PIP) install --editable '.[release]'
+	@touch $@
 
 # tests/conftest.py looks in the same places, and says what was left out if there is still none. Where systemd runs, a
 # new nginx is a service: that is switched off again, since the tests start their own.
