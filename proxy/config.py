@@ -20,6 +20,7 @@ from proxy.errors import ConfigError
 from proxy.profiles import Profile, read_profiles
 from proxy.settings_auth import AuthSettings
 from proxy.settings_kubernetes import KubernetesSettings
+from proxy.settings_operations import OperationsSettings
 from proxy.settings_page import CLIENTS, LIFE, LOCAL, PROXY
 from proxy.settings_rules import problems
 from proxy.settings_sources import gather, suggestion
@@ -27,7 +28,6 @@ from proxy.settings_types import (
     Command,
     Count,
     Duration,
-    LogLevel,
     Networks,
     OptionalDuration,
     Rules,
@@ -44,7 +44,7 @@ _SHOWN_LENGTH: Final = 100
 _NONE_IS_OFF: Final = frozenset({"upstream_timeout", "body_idle_timeout", "max_age", "drain_delay"})
 
 
-class Config(AuthSettings, KubernetesSettings):
+class Config(AuthSettings, OperationsSettings, KubernetesSettings):
     """All settings. Immutable; takes values by keyword and reads nothing by itself (`load` does).
 
     Blank text means "the default", as does None where None is not a value. Values are converted where their text has
@@ -81,7 +81,6 @@ class Config(AuthSettings, KubernetesSettings):
         PROXY,
         "how long requests in flight may take to finish after that; many websockets are closed evenly over it",
     )
-    log_level: LogLevel = setting("info", PROXY, "the least that is logged")
 
     max_connections: Count = setting(
         0,

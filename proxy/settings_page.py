@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 PROXY: Final = "proxy"
 AUTHENTICATION: Final = "authentication"
+OPERATIONS: Final = "operations"
 CLIENTS: Final = "limits on clients"
 LIFE: Final = "life of a notebook server"
 LOCAL: Final = "local backend"
 KUBERNETES: Final = "Kubernetes backend"
-_ORDER: Final = (PROXY, AUTHENTICATION, CLIENTS, LIFE, LOCAL, KUBERNETES)
+_ORDER: Final = (PROXY, AUTHENTICATION, OPERATIONS, CLIENTS, LIFE, LOCAL, KUBERNETES)
 
 
 def group_of(info: FieldInfo) -> str:

@@ -10,7 +10,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy import __version__
+from proxy import __version__, logs
 from proxy.cli.flags import SOURCES, add_settings
 from proxy.cli.terminal import PROG, complain
 from proxy.config import Config, load, unknown_variables
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from proxy.cli.terminal import Commands
 
-_LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _CANNOT_BIND: Final = frozenset(
     {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.ENODEV}
 )
@@ -52,7 +51,7 @@ def run(given: dict[str, Any]) -> int:
         config = load(given, config_file)
     except ConfigError as error:
         return complain(str(error), status=2)
-    logging.basicConfig(stream=sys.stderr, level=config.log_level.upper(), format=_LOG_FORMAT)
+    logs.configure(config.log_level, config.log_format, sys.stderr)
     for sentence in unknown_variables():
         _log.warning(sentence)
     try:

@@ -99,7 +99,16 @@ class Proxy:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "NOTEBOOK_"))}
         with (directory / "proxy.out").open("wb") as out, (directory / "proxy.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", "serve", "--listen=127.0.0.1:0", f"--local-root={self.root}", *flags],
+                [
+                    sys.executable,
+                    "-m",
+                    "proxy",
+                    "serve",
+                    "--listen=127.0.0.1:0",
+                    "--log-format=text",
+                    f"--local-root={self.root}",
+                    *flags,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,

@@ -82,7 +82,13 @@ class Proxy:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", serve.__name__, str(self._census)),
-                    *("serve", "--backend=local", "--listen=127.0.0.1:0", f"--local-root={directory / 'workspaces'}"),
+                    *(
+                        "serve",
+                        "--backend=local",
+                        "--listen=127.0.0.1:0",
+                        "--log-format=text",
+                        f"--local-root={directory / 'workspaces'}",
+                    ),
                     *("--notebook-command", _NOTEBOOK, *flags),
                 ],
                 stdin=subprocess.DEVNULL,

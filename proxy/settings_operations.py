@@ -1,0 +1,25 @@
+"""The settings about how the proxy is watched; a part of `config.Config`, which alone is used.
+
+Declares, and judges nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic_settings import BaseSettings
+
+from proxy.settings_page import OPERATIONS
+from proxy.settings_types import LogLevel, setting
+
+
+class OperationsSettings(BaseSettings):
+    """What whoever runs the proxy chooses."""
+
+    log_level: LogLevel = setting("info", OPERATIONS, "the least that is logged")
+    log_format: Literal["auto", "text", "json"] = setting(
+        "auto",
+        OPERATIONS,
+        "how it is logged: `text` for people, `json` is one JSON object a line, and `auto` text on a terminal and JSON "
+        "elsewhere",
+    )
