@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Final, Self
 from proxy.activity import Activity, Wake
 from proxy.auth.door import Door
 from proxy.backends.local import LocalBackend
+from proxy.certificate import read_certificate
+from proxy.clock import SystemClock
 from proxy.config import is_in_cluster
 from proxy.file_limit import fit_connections
+from proxy.fresh import Fresh
 from proxy.gateway import Gateway
 from proxy.measuring import measured
 from proxy.relay.listener import EXCESS, Listener
@@ -59,9 +62,12 @@ class App:
         """Set it to cut the grace of a shutdown short."""
         self.is_draining = False
         """Whether it is ending; until it does, it serves as before."""
+        self.fresh = Fresh(SystemClock())
+        self._scheme = "https" if config.tls_cert else "http"
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        certificate = read_certificate(self.config.tls_cert, self.config.tls_key, self.fresh)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.backend.close)
             await self.backend.open()
@@ -81,17 +87,20 @@ class App:
                 trusted_proxies=self.config.trusted_proxies,
                 door=Door(),
                 check_host=not self.config.insecure_no_auth,
+                scheme=self._scheme,
                 activity=activity,
                 wake=Wake(self.config.wake, activity),
             )
             self.metrics = stack.enter_context(measured(self.supervisor, self.backend, self.config))
             """What is told of all of it; see `measuring`."""
             await stack.enter_async_context(_background(self.supervisor.run_reaper(), "reaper"))
+            await stack.enter_async_context(_background(self.fresh.run(), "changed files"))
             limits = _client_limits(self.config)
             server = ClientServer(self.gateway.handle, limits=limits, shed=self.gateway.shed)
             stack.push_async_callback(self._end_connections, server)
             sock = _bind(*self.config.address, self.config.client_stall_timeout.total_seconds())
-            self._listener = Listener(sock, server, limits.max_connections and limits.max_connections + EXCESS)
+            most = limits.max_connections and limits.max_connections + EXCESS
+            self._listener = Listener(sock, server, most, (lambda: certificate.context) if certificate else None)
             stack.push_async_callback(self._listener.close)
             self._listener.start()
             stack.push_async_callback(self._begin_draining)
@@ -107,7 +116,7 @@ class App:
     def url(self) -> str:
         """Where it listens."""
         host, port = self._listener.address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"{self._scheme}://[{host}]:{port}" if ":" in host else f"{self._scheme}://{host}:{port}"
 
     async def _begin_draining(self) -> None:
         """Say that this replica is not ready any more, and go on until load balancers have heard it."""

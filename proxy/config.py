@@ -23,6 +23,7 @@ from proxy.settings_kubernetes import KubernetesSettings
 from proxy.settings_operations import OperationsSettings
 from proxy.settings_page import CLIENTS, LIFE, LOCAL, PROXY
 from proxy.settings_rules import problems
+from proxy.settings_serving import ServingSettings
 from proxy.settings_sources import gather, suggestion
 from proxy.settings_types import (
     Command,
@@ -44,7 +45,7 @@ _SHOWN_LENGTH: Final = 100
 _NONE_IS_OFF: Final = frozenset({"upstream_timeout", "body_idle_timeout", "max_age", "drain_delay"})
 
 
-class Config(AuthSettings, OperationsSettings, KubernetesSettings):
+class Config(AuthSettings, OperationsSettings, KubernetesSettings, ServingSettings):
     """All settings. Immutable; takes values by keyword and reads nothing by itself (`load` does).
 
     Blank text means "the default", as does None where None is not a value. Values are converted where their text has

@@ -59,7 +59,6 @@ logger = logging.getLogger(__name__)
 
 _SERVER_ERROR: Final = 500
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
-_SCHEME: Final = "http"  # what the listener speaks
 _CACHE_SIZE: Final = 1024
 _CACHED_LENGTH: Final = 256
 
@@ -77,6 +76,7 @@ class Gateway:
         trusted_proxies: networks whose `X-Forwarded-*` headers are believed.
         door: who may enter, and where; by default everyone, everywhere.
         check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
+        scheme: what the listener speaks, `http` or `https`.
         activity: judges what counts.
         wake: judges what starts a workspace.
         clock: what time is measured by.
@@ -94,6 +94,7 @@ class Gateway:
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
         door: Door | None = None,
         check_host: bool = True,
+        scheme: str = "http",
         activity: Activity | None = None,
         wake: Wake | None = None,
         clock: Clock | None = None,
@@ -104,6 +105,7 @@ class Gateway:
         self._namespace = namespace
         self._door = door or Door()
         self._check_host = origins.check_host if check_host else origins.check_authority
+        self._scheme = scheme
         self._is_trusted = trust(trusted_proxies)
         self._activity = activity or Activity()
         self._clock = clock or SystemClock()
@@ -256,8 +258,8 @@ class Gateway:
     def _forwarded(self, request: web.BaseRequest, host: str) -> bytes:
         peer = peer_of(request)
         if self._is_trusted(peer):
-            return forwarded_lines(peer, _SCHEME, host, believed=request.raw_headers)
-        return self._forwarded_for(peer, _SCHEME, host)
+            return forwarded_lines(peer, self._scheme, host, believed=request.raw_headers)
+        return self._forwarded_for(peer, self._scheme, host)
 
 
 def _check_framing(coding: str, request: web.BaseRequest) -> None:

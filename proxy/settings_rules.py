@@ -77,6 +77,7 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, f"a whole number from 1 to {_MOST_AT_ONCE}"
     yield from _client_problems(values)
     yield from _address_problems(values["listen"], is_open=values["insecure_no_auth"])
+    yield from _tls_problems(values)
     yield from _kubernetes_problems(values)
     try:
         read_profiles(values["profiles"])
@@ -93,6 +94,14 @@ def _client_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "max_connections", f"a whole number up to {_MAX_CONNECTIONS}; 0 is as many as fit"
     if values["client_stall_timeout"] > _LONGEST_STALL:
         yield "client_stall_timeout", f"a duration above zero, at most {format_value(_LONGEST_STALL)}"
+
+
+def _tls_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        if "\0" in values[name]:
+            yield name, "a path without NUL characters"
+        if values[name] and not values[other]:
+            yield name, f"left out, or given together with {other}"
 
 
 def _kubernetes_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import socket
+    import ssl
+    from collections.abc import Callable
 
     from proxy.relay.server import ClientServer
 
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 EXCESS: Final = 64  # connections beyond the limit that are open at once, each to be told that there is no room
 BACKLOG: Final = 1024
 _AT_ONCE: Final = 64  # accepted in one turn of the event loop, so that requests in flight get theirs
+_PARTING: Final = 5.0  # seconds that the other side of TLS may take to say that it has heard the end
 _RETRY: Final = 0.5  # seconds until it is tried again after the system had no room
 
 
@@ -30,12 +33,20 @@ class Listener:
         sock: bound, non-blocking; owned from now on.
         server: makes the protocol of each connection.
         most: how many connections may be open; None for no limit.
+        context: returns what new connections speak TLS with; None where they speak none.
     """
 
-    def __init__(self, sock: socket.socket, server: ClientServer, most: int | None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        server: ClientServer,
+        most: int | None,
+        context: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
         self._sock = sock
         self._server = server
         self._most = most
+        self._context = context
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_listening = False
@@ -62,6 +73,9 @@ class Listener:
             self._retry.cancel()
         self._most = 0
         self._sock.close()
+        if self._context is not None:
+            for task in self._tasks:
+                task.cancel()  # a handshake may take its time
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -105,10 +119,22 @@ class Listener:
 
     async def _serve(self, accepted: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._server, accepted)
-        except OSError as error:  # it ended before it began
+            if self._context is None:
+                await self._loop.connect_accepted_socket(self._server, accepted)
+            else:
+                await self._loop.connect_accepted_socket(
+                    self._server,
+                    accepted,
+                    ssl=self._context(),
+                    ssl_handshake_timeout=self._server.handshake_timeout,
+                    ssl_shutdown_timeout=_PARTING,
+                )
+        except OSError as error:  # it ended before it began, or speaks no TLS
             logger.debug("a connection ended at once: %s", error)
             accepted.close()
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
 
     def _wait(self, error: OSError) -> None:
         """Leave the queue alone for a while: it stays readable, and would be tried again at once for ever."""

@@ -69,6 +69,8 @@ def read_rest(transport: asyncio.Transport) -> Iterator[bytes]:
 
     A transport gives up reading when a write fails; its socket is open until `connection_lost` returns.
     """
+    if transport.get_extra_info("sslcontext") is not None:
+        return  # what waits in the socket is not what was said
     sock = transport.get_extra_info("socket")
     try:
         for _ in range(_PIECES):

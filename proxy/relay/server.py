@@ -23,6 +23,7 @@ Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 KEEP_ALIVE: Final = 75.0  # seconds an idle client connection is kept
 SHED_TIMEOUT: Final = 2.0  # seconds that a connection beyond the limit has for the head of its one request
+HANDSHAKE_TIMEOUT: Final = 15.0  # seconds for that of TLS, where heads have no limit
 _MAX_HEADERS: Final = 512  # lines; Tornado knows no limit, and browsers send 30
 _CALM: Final = 15 / 16  # of the limit: so far must the number fall until the proxy counts as having room again
 
@@ -66,6 +67,7 @@ class ClientServer(web.Server):
         self._limits = limits = limits or Limits()
         self.shed = shed or handler
         self.shed_timeout = SHED_TIMEOUT
+        self.handshake_timeout = limits.header_timeout or HANDSHAKE_TIMEOUT
         self.heads = Deadlines(limits.header_timeout, ClientConnection.end_late_head)
         self.excess = Deadlines(SHED_TIMEOUT, ClientConnection.end_late_head)
         self.bodies = Deadlines(limits.body_idle_timeout, ClientConnection.end_stalled_body)
