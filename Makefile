@@ -44,10 +44,11 @@ fmt: $(VENV)/.test ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.test ## write the tables of settings and of activity into the README
+docs: $(VENV)/.test ## write the tables of settings, activity and exit statuses into the README
 	@$(BIN)/notebook-proxy settings > $(VENV)/settings.md
 	@$(BIN)/python -c 'from proxy.activity import markdown; print(markdown(), end="")' > $(VENV)/activity.md
-	@for table in settings activity; do \
+	@$(BIN)/python -c 'from proxy.cli.exits import table; print(table(), end="")' > $(VENV)/exits.md
+	@for table in settings activity exits; do \
 	    awk -v begin="<!-- $$table -->" -v end="<!-- /$$table -->" 'FNR == NR { table = table $$0 "\n"; next } \
 	        $$0 == begin { print $$0 "\n\n" table; inside = 1 } \
 	        $$0 == end { inside = 0 } \

@@ -14,6 +14,7 @@ from proxy.auth import origins
 from proxy.errors import BadRequest
 from proxy.notes import read_notes, settings_text
 from proxy.settings_types import format_value, parse_duration
+from proxy.workspace import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -77,13 +78,16 @@ class Actions:
         self._supervisor.begin(key)
         return 200 if self._supervisor.running(key) else 202
 
-    async def _stop(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:  # noqa: ARG002
-        """Stop it. A person sees on the page how that goes on."""
+    async def _stop(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:
+        """Stop it. A person sees on the page how that goes on, and a program may not want to wait for the end."""
+        does_wait = fields.get("wait", True)
+        if not isinstance(does_wait, bool):
+            raise BadRequest("bad-wait", "`wait` must be true or false.")
         try:
-            async with asyncio.timeout(0 if is_person else self._patience):
+            async with asyncio.timeout(self._patience if does_wait and not is_person else 0):
                 await self._supervisor.stop(key, _REASON)
         except TimeoutError:
-            return 202
+            return 200 if self._sight.report(key).phase is Phase.STOPPED else 202
         return 200
 
     async def _extend(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:  # noqa: ARG002

@@ -324,6 +324,12 @@ def is_in_cluster(environ: Mapping[str, str] = os.environ) -> bool:
     return bool(environ.get("KUBERNETES_SERVICE_HOST"))
 
 
+def client_variables(environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """Return what the environment tells a client of a proxy: its address, and the token; empty where nothing is set."""
+    server, token = (environ.get(ENV_PREFIX + name.upper(), "").strip() for name in settings_sources.CLIENT)
+    return server, token
+
+
 def inheritable_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment that notebook servers inherit: this process's own, without its settings."""
     return {name: value for name, value in environ.items() if not name.upper().startswith(ENV_PREFIX)}

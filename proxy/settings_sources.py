@@ -30,6 +30,8 @@ Fields: TypeAlias = "Mapping[str, FieldInfo]"
 _SERVICE_LINK: Final = re.compile(r"SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?")
 _SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://.*")  # the value of NOTEBOOK_PROXY_PORT is then one
 _FILE: Final = "_file"
+CLIENT: Final = ("server", "token")
+"""What the environment tells the commands that are clients of a proxy: no settings, but with the same prefix."""
 
 
 def is_secret(info: FieldInfo) -> bool:
@@ -129,7 +131,7 @@ def _content(setting: str, path: str, origin: str) -> str:
 
 def unknown_variables(fields: Fields, prefix: str, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield one sentence for each variable with our prefix that is no setting."""
-    known = {*fields, *file_settings(fields)}
+    known = {*fields, *file_settings(fields), *CLIENT}
     for variable, value in sorted(environ.items()):
         name = variable.upper().removeprefix(prefix)
         if not variable.upper().startswith(prefix) or name.lower() in known:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.activity import markdown
+from proxy.cli.exits import table
 from proxy.config import Config, load, settings_table
 from tests.cluster.threaded import ThreadedCluster
 
@@ -50,6 +51,13 @@ def test_table_of_activity_is_the_generated_one() -> None:
 
     assert found is not None
     assert found[1].strip() == markdown().strip(), "run `make docs`"
+
+
+def test_table_of_exit_statuses_is_the_generated_one() -> None:
+    found = re.search(r"^<!-- exits -->$(.*?)^<!-- /exits -->$", README, re.DOTALL | re.MULTILINE)
+
+    assert found is not None
+    assert found[1].strip() == table().strip(), "run `make docs`"
 
 
 @pytest.mark.parametrize("name", list(Config.model_fields))

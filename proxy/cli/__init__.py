@@ -1,17 +1,19 @@
-"""The command line, one file for each theme: `serve`, `settings`.
+"""The command line, one file for each theme: `serve`, `settings`; as clients of a proxy `looking` and `acting`.
 
 Each has `add(commands)`, which adds its commands to the parser, with `run(given)` as what carries one out and returns
-the exit status. What a person did wrong ends in one line on stderr and an exit status: 2 for a wrong setting or flag, 1
-for what this machine lacks. Everything heavy is imported by `run` alone; `--help` answers at once.
+the exit status (see `exits`). What is wrong is said in one line on stderr. Everything heavy is imported by `run` alone;
+`--help` answers at once.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import TYPE_CHECKING
 
 from proxy import __version__
-from proxy.cli import serve, settings
+from proxy.cli import acting, looking, serve, settings
+from proxy.cli.exits import listing
 from proxy.cli.terminal import PROG, Parser
 
 if TYPE_CHECKING:
@@ -41,11 +43,12 @@ def _parser() -> Parser:
     parser = Parser(
         prog=PROG,
         description="Starts Jupyter notebook servers when somebody opens them, and stops them when nobody uses them.",
-        epilog=f"`{PROG} serve --help` explains every setting.",
+        epilog=f"`{PROG} serve --help` explains every setting.\n\n{listing()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    for theme in (serve, settings):
+    for theme in (serve, settings, looking, acting):
         theme.add(commands)
     return parser

@@ -177,6 +177,29 @@ async def test_stop_that_takes_longer_than_a_client_waits_goes_on(
     assert (form.status, form.headers["Location"]) == (303, "/")
 
 
+async def test_stop_need_not_be_waited_for(launch: Launch) -> None:
+    proxy = await with_running(launch, "demo")
+    proxy.backend.stop_gate.clear()
+
+    response = await proxy.http.post("/api/workspaces/demo/stop", json={"wait": False})
+    proxy.backend.stop_gate.set()
+    await until(lambda: not proxy.supervisor.phases())
+    again = await proxy.http.post("/api/workspaces/demo/stop", json={"wait": True})
+
+    assert (response.status, (await response.json())["phase"]) == (202, "stopping")
+    assert (again.status, (await again.json())["phase"]) == (200, "stopped")
+
+
+@pytest.mark.parametrize("wait", ["no", 0, None])
+async def test_stop_that_is_neither_waited_for_nor_not_is_refused(launch: Launch, wait: object) -> None:
+    proxy = await with_running(launch, "demo")
+
+    response = await proxy.http.post("/api/workspaces/demo/stop", json={"wait": wait})
+
+    assert (response.status, (await response.json())["code"]) == (400, "bad-wait")
+    assert proxy.supervisor.running(DEMO)
+
+
 @pytest.mark.parametrize("name", ["start", "stop", "extend"])
 async def test_form_of_the_dashboard_leads_back_to_it(launch: Launch, name: str) -> None:
     proxy = await with_running(launch, "demo")
