@@ -13,7 +13,7 @@ from aiohttp import web
 
 from proxy import pages
 from proxy.activity import is_speculative
-from proxy.errors import BadRequest, MethodRefused, ProxyError, RequestTimeout, TooLarge, UnknownType
+from proxy.errors import BadRequest, MethodRefused, ProxyError, RequestTimeout, TooLarge, Unauthenticated, UnknownType
 from proxy.relay.downstream import BodyStalled, expect_body
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def is_for_person(request: web.BaseRequest) -> bool:
 
 def of_error(request: web.BaseRequest, error: ProxyError, *, status_url: str = "") -> web.Response:
     """Return what a client is told of an error: a person, by default, a page, and a program a problem."""
+    if isinstance(error, Unauthenticated) and error.login and is_for_person(request):
+        return to(error.login)
     can_repeat = request.method in ("GET", "HEAD")
     status, body, headers = pages.answer(
         error, as_page=is_for_person(request), status_url=status_url, can_repeat=can_repeat

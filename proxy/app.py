@@ -14,7 +14,7 @@ import socket
 from typing import TYPE_CHECKING, Final, Self
 
 from proxy.activity import Activity, Wake
-from proxy.auth.door import Door
+from proxy.auth.build import make_door
 from proxy.backends.local import LocalBackend
 from proxy.certificate import read_certificate
 from proxy.clock import SystemClock
@@ -77,6 +77,7 @@ class App:
             stack.callback(pool.close)
             self.websockets = WebsocketRelay(pool)
             activity = Activity(self.config.activity, self.config.activity_rules)
+            door = await stack.enter_async_context(make_door(self.config))
             self.gateway = Gateway(
                 self.supervisor,
                 pool,
@@ -85,8 +86,8 @@ class App:
                 page_after=self.config.page_after,
                 hold_timeout=self.config.hold_timeout,
                 trusted_proxies=self.config.trusted_proxies,
-                door=Door(),
-                check_host=not self.config.insecure_no_auth,
+                door=door,
+                check_host=self.config.auth == "none" and not self.config.insecure_no_auth,
                 scheme=self._scheme,
                 activity=activity,
                 wake=Wake(self.config.wake, activity),

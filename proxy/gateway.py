@@ -20,6 +20,7 @@ from proxy.admin import Admin, is_admin, workspace_of
 from proxy.auth import origins
 from proxy.auth.door import Door
 from proxy.auth.peers import trust
+from proxy.auth.user import User
 from proxy.clock import Clock, SystemClock
 from proxy.errors import (
     BadRequest,
@@ -187,10 +188,19 @@ class Gateway:
         coding = headers.get(hdrs.TRANSFER_ENCODING)
         if coding is not None:
             _check_framing(coding, request)
-        user = self._door.known(request, target) or await self._door.identify(request, target)
         about = workspace_of(target)
-        if about is not None and self._door.admits(user, about, method) is not True:
-            await self._door.authorise(user, about, method)
+        user = self._door.admitted(request, target, about)
+        if user is None:
+            entered = await self._door.enter(request, target, about)
+            if not isinstance(entered, User):
+                return entered
+            user = entered
+        return await self._route(request, host, target, is_upgrade=is_upgrade)
+
+    async def _route(
+        self, request: web.BaseRequest, host: str, target: Target, *, is_upgrade: bool
+    ) -> web.StreamResponse:
+        """Answer who may enter, or relay for them."""
         if target.workspace_id is None:
             if not is_admin(target):
                 raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")

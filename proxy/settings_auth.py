@@ -5,18 +5,63 @@ Declares, and judges nothing.
 
 from __future__ import annotations
 
-from pydantic_settings import BaseSettings
+from typing import Annotated, Literal
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, NoDecode
 
 from proxy.settings_page import AUTHENTICATION
-from proxy.settings_types import Switch, setting
+from proxy.settings_types import Secret, Switch, Text, Words, setting
 
 
 class AuthSettings(BaseSettings):
     """What the door reads."""
 
+    auth: Literal["none", "jwt", "forward"] = setting(
+        "none",
+        AUTHENTICATION,
+        "how it is known who asks: `none` asks nobody, and listens on this machine alone; `jwt` is a signed token; "
+        "`forward` is a header of an authenticating proxy before this one",
+    )
     insecure_no_auth: Switch = setting(
         default=False,
         group=AUTHENTICATION,
         description="allow any `listen` address and any `Host` without authentication: everyone who reaches the "
         "address may use every workspace",
+    )
+    jwt_secret: Secret = setting(
+        SecretStr(""),
+        AUTHENTICATION,
+        "secret with which tokens are signed (HS256), at least 32 characters",
+        is_private=True,
+    )
+    jwt_public_key: Text = setting(
+        "",
+        AUTHENTICATION,
+        "public key with which tokens are verified, as PEM; several may stand one behind the other",
+        has_file=True,
+    )
+    jwt_jwks_url: Text = setting(
+        "",
+        AUTHENTICATION,
+        "where the keys are published with which tokens are verified (a JWK set): an https URL, or one on this machine",
+    )
+    jwt_algorithms: Annotated[Words, NoDecode] = setting(
+        (),
+        AUTHENTICATION,
+        "algorithms that are accepted, separated by commas: `HS256` with `jwt_secret`, else of `RS256`, `ES256` and "
+        "`EdDSA`; none is all that fit",
+    )
+    jwt_issuer: Text = setting("", AUTHENTICATION, "what a token's `iss` must be; none is anything")
+    jwt_audience: Text = setting(
+        "", AUTHENTICATION, "what a token's `aud` must be or contain; none refuses tokens that have one"
+    )
+    login_url: Text = setting(
+        "",
+        AUTHENTICATION,
+        "where browsers without a credential are sent, such as `https://login.example.org/?to={url}`; `{url}` is the "
+        "address that they wanted, encoded",
+    )
+    identity_header: Text = setting(
+        "X-Forwarded-User", AUTHENTICATION, "header in which `trusted_proxies` say who asks, for `auth` = `forward`"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.naming import fill, placeholders
 from proxy.profiles import read_profiles
+from proxy.settings_auth_rules import auth_problems
 from proxy.settings_types import format_value, parse_listen
 from proxy.workspace import is_label
 
@@ -76,7 +77,9 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not 0 < values[name] <= _MOST_AT_ONCE:
             yield name, f"a whole number from 1 to {_MOST_AT_ONCE}"
     yield from _client_problems(values)
-    yield from _address_problems(values["listen"], is_open=values["insecure_no_auth"])
+    is_open = values["insecure_no_auth"] or values["auth"] != "none"
+    yield from _address_problems(values["listen"], is_open=is_open)
+    yield from auth_problems(values)
     yield from _tls_problems(values)
     yield from _kubernetes_problems(values)
     try:

@@ -44,9 +44,14 @@ def is_tree(info: FieldInfo) -> bool:
     return info.annotation == dict[str, Any]
 
 
+def _has_file(info: FieldInfo) -> bool:
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("has_file"))
+
+
 def file_settings(fields: Fields) -> dict[str, str]:
     """Return the settings that name a file with another setting's value, each with that other one."""
-    return {name + _FILE: name for name, info in fields.items() if is_secret(info) or is_tree(info)}
+    return {name + _FILE: name for name, info in fields.items() if is_secret(info) or is_tree(info) or _has_file(info)}
 
 
 def gather(

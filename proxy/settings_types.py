@@ -93,6 +93,13 @@ def _parse_command(value: Any) -> tuple[str, ...]:
     raise ValueError("a list of words, or one shell-like string")
 
 
+def _parse_words(value: Any) -> tuple[str, ...]:
+    words = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise ValueError("words, separated by commas")
+    return tuple(words)
+
+
 def _parse_networks(value: Any) -> tuple[IPv4Network | IPv6Network, ...]:
     rule = "networks such as 10.0.0.0/8, separated by commas"
     words = value.replace(",", " ").split() if isinstance(value, str) else value
@@ -235,6 +242,7 @@ Duration: TypeAlias = Annotated[timedelta, BeforeValidator(parse_duration)]
 OptionalDuration: TypeAlias = Annotated[timedelta | None, BeforeValidator(_parse_optional_duration)]
 Switch: TypeAlias = Annotated[bool, BeforeValidator(parse_switch)]
 Command: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_parse_command)]
+Words: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_parse_words)]
 Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
 Rules: TypeAlias = Annotated[tuple[Rule, ...], BeforeValidator(parse_rules)]
 StringMap: TypeAlias = Annotated[dict[str, str], BeforeValidator(_parse_string_map)]
@@ -246,6 +254,11 @@ Tree: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_parse_tree)]
 LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_parse_word)]
 
 
-def setting(default: Any, group: str, description: str, *, is_private: bool = False) -> Any:
-    """Declare a setting. The value of a private one is shown nowhere: not in `repr`, not in a complaint."""
-    return Field(default=default, description=description, json_schema_extra={"group": group}, repr=not is_private)
+def setting(default: Any, group: str, description: str, *, is_private: bool = False, has_file: bool = False) -> Any:
+    """Declare a setting.
+
+    The value of a private one is shown nowhere: not in `repr`, not in a complaint. One that is text of many lines has
+    a file, which `<setting>_file` names; secrets and mappings have one anyway.
+    """
+    extra: dict[str, Any] = {"group": group, "has_file": has_file}
+    return Field(default=default, description=description, json_schema_extra=extra, repr=not is_private)

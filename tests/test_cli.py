@@ -111,10 +111,12 @@ def test_help_of_serve_has_a_flag_for_each_setting_with_default_and_group(capsys
     named = {name.replace("_", "-") for name in Config.model_fields}
     assert set(re.findall(r"^  --([\w-]+)", shown, re.MULTILINE)) == {
         "config",
+        "jwt-public-key-file",
+        "jwt-secret-file",
         "notebook-secret-file",  # a secret itself is never on a command line, which others can see
         "pod-overlay-file",
         "profiles-file",
-        *(named - {"notebook-secret"}),
+        *(named - {"jwt-secret", "notebook-secret"}),
     }
     assert "(default: 4h)" in " ".join(shown.split())
     assert "\nlocal backend:\n" in shown

@@ -47,8 +47,8 @@ def with_secret(value: object) -> Config:
 # Secrets are not shown ----------------------------------------------------------------------------------------------
 
 
-def test_the_notebook_secret_is_secret() -> None:
-    assert SECRETS == ["notebook_secret"]
+def test_what_is_secret_is_known() -> None:
+    assert set(SECRETS) == {"jwt_secret", "notebook_secret"}
 
 
 def test_a_secret_is_in_no_repr_and_no_dump() -> None:

@@ -1,4 +1,4 @@
-"""Whose `X-Forwarded-*` and identity headers are believed: the networks of `trusted_proxies`. Pure."""
+"""Whose `X-Forwarded-*` and identity headers are believed: the networks of `trusted_proxies`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from multidict import istr
+
+from proxy.relay.downstream import peer_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from ipaddress import IPv4Network, IPv6Network
+
+    from aiohttp import web
+
+_PROTO = istr("X-Forwarded-Proto")
 
 
 def trust(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[str], bool]:
@@ -26,3 +34,14 @@ def trust(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[str], bool
         return any(mapped in network for network in networks)
 
     return is_trusted
+
+
+def https(is_trusted: Callable[[str], bool], *, is_tls: bool = False) -> Callable[[web.BaseRequest], bool]:
+    """Return a predicate: does the browser speak https, as a trusted proxy says, or else as it is spoken here?"""
+
+    def is_https(request: web.BaseRequest) -> bool:
+        if _PROTO not in request.headers or not is_trusted(peer_of(request)):
+            return is_tls
+        return request.headers.getall(_PROTO)[-1].rpartition(",")[2].strip().lower() == "https"
+
+    return is_https

@@ -1,4 +1,4 @@
-"""The command line, one file for each theme: `serve`, `settings`; as clients of a proxy `looking` and `acting`.
+"""The command line, a file for each theme: `serve`, `settings`, `token`; as clients of a proxy `looking`, `acting`.
 
 Each has `add(commands)`, which adds its commands to the parser, with `run(given)` as what carries one out and returns
 the exit status (see `exits`). What is wrong is said in one line on stderr. Everything heavy is imported by `run` alone;
@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from proxy import __version__
-from proxy.cli import acting, looking, serve, settings
+from proxy.cli import acting, looking, serve, settings, token
 from proxy.cli.exits import listing
 from proxy.cli.terminal import PROG, Parser
 
@@ -49,6 +49,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    for theme in (serve, settings, looking, acting):
+    for theme in (serve, settings, token, looking, acting):
         theme.add(commands)
     return parser

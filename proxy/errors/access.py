@@ -29,6 +29,20 @@ class Unauthenticated(ProxyError):
 
     def __init__(self, message: str = "This needs a credential, and none came.") -> None:
         super().__init__(message)
+        self.login = ""
+        """Where a browser is sent instead; nowhere if empty."""
+
+
+class KeysUnavailable(ProxyError):
+    """No key is known with which a credential could be verified."""
+
+    status = 503
+    code = "keys-unavailable"
+    title = "Nobody can enter just now"
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__("The keys that credentials are verified with could not be fetched yet; try again in a moment.")
 
 
 class Forbidden(ProxyError):

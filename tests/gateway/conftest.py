@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -13,6 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestClient
 
 from proxy.activity import Activity, Wake
+from proxy.auth.build import make_door
 from proxy.config import Config
 from proxy.gateway import Gateway
 from proxy.relay.server import ClientServer, Limits
@@ -175,6 +177,7 @@ class Launch(Protocol):
         limits: Limits | None = None,
         profiles: Mapping[str, Any] | None = None,
         door: Door | None = None,
+        auth: Mapping[str, Any] | None = None,
     ) -> Proxy: ...
 
 
@@ -183,6 +186,7 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
     """Start proxies; at the end nothing of them is left: no task, no connection."""
     before = asyncio.all_tasks()
     running: list[Proxy] = []
+    doors = AsyncExitStack()
 
     async def start(
         script: Script | None = None,
@@ -195,12 +199,16 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
         limits: Limits | None = None,
         profiles: Mapping[str, Any] | None = None,
         door: Door | None = None,
+        auth: Mapping[str, Any] | None = None,
     ) -> Proxy:
         origin = Origin(script, receive_buffer=receive_buffer)
         await origin.listen()
         backend, clock, pool = MovingBackend(origin.port), HandClock(), Pool(head_timeout)
         # Nobody asks the notebook server anything but the test.
-        config = Config(protect_busy=False, profiles=dict(profiles or {}))
+        config = Config(protect_busy=False, profiles=dict(profiles or {}), trusted_proxies=trusted, **(auth or {}))
+        config.check()
+        door = door or make_door(config, clock)
+        await doors.enter_async_context(door)
         supervisor = Supervisor(backend, config, clock=clock)
         websockets = WebsocketRelay(pool)
         judge = Activity(activity)
@@ -213,6 +221,7 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
             hold_timeout=config.hold_timeout,
             trusted_proxies=trusted,
             door=door,
+            check_host=config.auth == "none",
             activity=judge,
             wake=Wake(wake, judge),
             clock=clock,
@@ -233,4 +242,5 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
         await proxy.supervisor.close()
         await proxy.origin.abandoned()
         await proxy.origin.__aexit__()
+    await doors.aclose()
     await until(lambda: asyncio.all_tasks() <= before | {asyncio.current_task()})

@@ -1,0 +1,72 @@
+"""Our cookies: their names, how they are set, and how they are read from raw headers. Pure.
+
+A workspace's cookie goes to its own path alone; the site's goes everywhere, and is honoured only outside of every
+workspace. Where the browser speaks https, only names with a prefix are read: no plain page, and no sibling host, can
+set those (RFC 6265bis section 4.1.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.cookie_names import COOKIE
+from proxy.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from proxy.target import Target
+
+NAME: Final = COOKIE
+SITE_NAME: Final = f"{COOKIE}-site"
+_SECURE: Final = "__Secure-"
+_HOST: Final = "__Host-"
+_LARGEST: Final = 4096  # octets of name and value that a browser keeps (RFC 6265bis section 5.7)
+_LONGEST_LIFE: Final = 400 * 86_400  # seconds; the most that browsers take
+
+
+def path_of(target: Target) -> str:
+    """Return the path to which the cookie belongs that is honoured there: a workspace's, or `/` for the site's."""
+    return "/" if target.workspace_id is None or target.is_bare else target.base
+
+
+def name_of(path: str, *, is_https: bool) -> str:
+    """Return the name of the cookie that belongs to a path: `/` for the site's, `/ws/<id>/` for a workspace's."""
+    if path == "/":
+        return f"{_HOST}{SITE_NAME}" if is_https else SITE_NAME
+    return f"{_SECURE}{NAME}" if is_https else NAME
+
+
+def value_of(cookies: Iterable[str], name: str) -> str | None:
+    """Return the value of a cookie, or None where it was not sent.
+
+    Args:
+        cookies: every `Cookie` header, as it came.
+        name: exactly; the case counts.
+
+    Raises:
+        Unauthenticated: it was sent twice. Which one was set by us cannot be told.
+    """
+    found: str | None = None
+    for header in cookies:
+        if name not in header:
+            continue
+        for pair in header.split(";"):
+            key, mark, value = pair.partition("=")
+            if mark and key.strip(" \t") == name:
+                if found is not None:
+                    raise Unauthenticated("Two cookies of the proxy's came at once: remove this site's cookies.")
+                found = value.strip(" \t")
+    return found
+
+
+def fits(name: str, value: str) -> bool:
+    """Tell whether a browser would keep it."""
+    return len(name) + len(value) + 1 <= _LARGEST
+
+
+def cookie(name: str, value: str, path: str, seconds: float) -> str:
+    """Return the `Set-Cookie` value that keeps a credential in the browser for so long, away from every script."""
+    life = max(0, min(int(seconds), _LONGEST_LIFE))
+    secure = "; Secure" if name.startswith("__") else ""
+    return f"{name}={value}; Path={path}; Max-Age={life}; HttpOnly; SameSite=Lax{secure}"

@@ -1,0 +1,69 @@
+"""What the settings about who may enter must be beyond their types, alone and together. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_MIN_SECRET_LENGTH: Final = 32  # RFC 7518 section 3.2: as long as the hash
+_PUBLIC: Final = frozenset({"RS256", "ES256", "EdDSA"})
+_KEYS: Final = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
+_HEADER: Final = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
+_NOT_OF_WHO_ASKS: Final = frozenset(
+    {"authorization", "connection", "content-length", "cookie", "host", "origin", "transfer-encoding", "upgrade"}
+)
+_VISIBLE: Final = re.compile(r"[!-~]*")
+
+
+def auth_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each setting whose value is not allowed, and what is allowed."""
+    if values["insecure_no_auth"] and values["auth"] != "none":
+        yield "insecure_no_auth", "off where auth is on"
+    if values["auth"] == "forward" and not values["trusted_proxies"]:
+        yield "trusted_proxies", "the networks of the authenticating proxy where auth is `forward`"
+    header = values["identity_header"]
+    if not _HEADER.fullmatch(header) or header.lower() in _NOT_OF_WHO_ASKS:
+        yield "identity_header", "a header's name of letters, digits and single dashes, that has no other meaning"
+    login_url = values["login_url"]
+    if login_url and not (_VISIBLE.fullmatch(login_url) and _is_url(login_url, ("https", "http"))):
+        yield "login_url", "a URL that begins with https:// or http://, without spaces"
+    yield from _key_problems(values)
+
+
+def _key_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    secret = values["jwt_secret"].get_secret_value()
+    if secret and len(secret) < _MIN_SECRET_LENGTH:
+        yield "jwt_secret", f"at least {_MIN_SECRET_LENGTH} characters, such as `openssl rand -hex 32` prints"
+    given = [name for name in _KEYS if (secret if name == "jwt_secret" else values[name])]
+    if len(given) > 1:
+        yield given[1], f"left out where {given[0]} is given"
+    url = values["jwt_jwks_url"]
+    if url and not (_VISIBLE.fullmatch(url) and (_is_url(url, ("https",)) or _is_of_this_machine(url))):
+        yield "jwt_jwks_url", "a URL that begins with https://, or http:// and an address of this machine"
+    fitting = frozenset({"HS256"}) if secret else _PUBLIC
+    if not fitting.issuperset(values["jwt_algorithms"]):
+        yield "jwt_algorithms", "of " + ", ".join(sorted(fitting)) + ", which fit the key"
+
+
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        found = urlsplit(text)
+        return found.scheme in schemes and bool(found.hostname) and not found.username
+    except ValueError:
+        return False
+
+
+def _is_of_this_machine(url: str) -> bool:
+    """Tell whether a URL names loopback by its address: a name could be made to lead elsewhere."""
+    if not _is_url(url, ("http",)):
+        return False
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
