@@ -23,6 +23,7 @@ from proxy.file_limit import fit_connections
 from proxy.fresh import Fresh
 from proxy.gateway import Gateway
 from proxy.measuring import measured
+from proxy.metrics import of_traffic
 from proxy.relay.listener import EXCESS, Listener
 from proxy.relay.server import ClientServer, Limits
 from proxy.relay.upstream import Pool, find_half_open_peers
@@ -98,6 +99,7 @@ class App:
             await stack.enter_async_context(_background(self.fresh.run(), "changed files"))
             limits = _client_limits(self.config)
             server = ClientServer(self.gateway.handle, limits=limits, shed=self.gateway.shed)
+            self.metrics.add(of_traffic(pool.counts, self.gateway, self.websockets, server))
             stack.push_async_callback(self._end_connections, server)
             sock = _bind(*self.config.address, self.config.client_stall_timeout.total_seconds())
             most = limits.max_connections and limits.max_connections + EXCESS

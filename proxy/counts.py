@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 Labels: TypeAlias = tuple[str, ...]
 
 OTHER: Final = "other"
+_STATUSES: Final = 1000
 _MOST: Final = 128  # sets of labels in one tally
 START_SECONDS: Final = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0, 600.0)
 CALL_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+REQUEST_SECONDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+)  # fmt: skip
 LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 PHASES: Final[Mapping[Step, str]] = {
@@ -178,3 +182,64 @@ class ClusterCounts:
         if verb not in self.call_seconds:
             self.call_seconds[verb] = Histogram(CALL_SECONDS)
         self.call_seconds[verb].observe(seconds)
+
+
+class TrafficCounts:
+    """What the relay and the gateway count; on the way of every request, and so without a look into a dictionary.
+
+    Attributes:
+        relayed: answers of notebook servers to HTTP, by status.
+        handshakes: the same to websocket handshakes.
+        own: the proxy's own answers, by class (`workspace`, `websocket`, `proxy`) and status.
+        errors: what own answers said was wrong, by code.
+        first_byte: seconds from sending a request to the notebook server until its answer's head has come.
+        whole: seconds until the answer's last byte.
+        cut: answers that were begun and could not be ended.
+        to_client: bytes that notebook servers sent.
+        to_notebook: bytes that notebook servers were sent.
+        reused: requests that took a kept connection.
+        connects: connections that were made, or not, by result.
+        frames: of websockets that have ended: data and control from the client, data and control from the notebook.
+        shed: connections that were told that there is no room.
+    """
+
+    __slots__ = (
+        "connects", "cut", "errors", "first_byte", "frames", "handshakes", "own", "relayed", "reused", "shed",
+        "to_client", "to_notebook", "whole",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.relayed = [0] * _STATUSES
+        self.handshakes = [0] * _STATUSES
+        self.own = Tally()
+        self.errors = Tally()
+        self.first_byte = Histogram(REQUEST_SECONDS)
+        self.whole = Histogram(REQUEST_SECONDS)
+        self.cut = 0
+        self.to_client = 0
+        self.to_notebook = 0
+        self.reused = 0
+        self.connects = Tally([("ok",), ("upstream-refused",), ("upstream-unreachable",)])
+        self.frames = [0, 0, 0, 0]
+        self.shed = 0
+
+    def answered(self, status: int, first_byte: float, whole: float) -> None:
+        """Count an answer that was relayed to its end."""
+        self.relayed[status] += 1
+        histogram = self.first_byte
+        histogram.counts[bisect_left(REQUEST_SECONDS, first_byte)] += 1
+        histogram.total += first_byte
+        histogram = self.whole
+        histogram.counts[bisect_left(REQUEST_SECONDS, whole)] += 1
+        histogram.total += whole
+
+    def answered_itself(self, path: str, status: int, *, is_upgrade: bool) -> None:
+        """Count an answer of the proxy's own.
+
+        Args:
+            path: what was asked for; only whether it is a workspace's is kept.
+            status: of the answer.
+            is_upgrade: the request was a websocket handshake.
+        """
+        of_workspace = path.startswith("/ws/") and "/_proxy/" not in path
+        self.own.add("websocket" if is_upgrade else "workspace" if of_workspace else "proxy", str(status))

@@ -102,6 +102,7 @@ class Gateway:
     ) -> None:
         self._supervisor = supervisor
         self._pool = pool
+        self._counts = pool.counts
         self._websockets = websockets
         self._namespace = namespace
         self._door = door or Door()
@@ -136,7 +137,7 @@ class Gateway:
                 await request.writer.drain()
             response = await self._answer(request)
         except ProxyError as error:
-            _log(request, error)
+            self._note(request, error)
             response = answers.of_error(request, error)
         except ConnectionError:  # the client went away while it was written to
             response = RELAYED_CLOSE
@@ -149,10 +150,12 @@ class Gateway:
             return RELAYED_CLOSE if self._in_flight.is_draining else response
         if self._in_flight.is_draining or not is_read(request):
             response.force_close()
+        self._counts.answered_itself(request.raw_path, response.status, is_upgrade=hdrs.UPGRADE in request.headers)
         return response
 
     async def shed(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer the one request of a connection for which there is no room."""
+        self._counts.shed += 1
         response = answers.of_error(request, TooManyConnections())
         response.force_close()
         return response
@@ -214,7 +217,7 @@ class Gateway:
         try:
             return await self._relay(request, key, target, self._forwarded(request, host), is_upgrade=is_upgrade)
         except ProxyError as error:
-            _log(request, error)
+            self._note(request, error)
             return self._hold.answer(request, key, target, error)
         finally:
             self._in_flight.put_down(key)
@@ -262,6 +265,12 @@ class Gateway:
             clock=self._clock,
         )
 
+    def _note(self, request: web.BaseRequest, error: ProxyError) -> None:
+        """Log an error that a person may have to act on: not that somebody waits, nor what every open tab is told."""
+        self._counts.errors.add(error.code)
+        if error.status >= _SERVER_ERROR and not isinstance(error, NotRunning | StartTimeout):
+            logger.warning("answered %d: code=%s method=%s: %s", error.status, error.code, request.method, error)
+
     def _make_key(self, workspace_id: str) -> Key:
         return Key(workspace_id, namespace_of(self._namespace, workspace_id))
 
@@ -287,9 +296,3 @@ def _is_websocket(request: web.BaseRequest) -> bool:
         return False
     options = ",".join(request.headers.getall("Connection", ())).lower().split(",")
     return upgrade.strip().lower() == "websocket" and "upgrade" in (option.strip() for option in options)
-
-
-def _log(request: web.BaseRequest, error: ProxyError) -> None:
-    """Log an error that a person may have to act on: not that somebody waits, nor what every open tab is told."""
-    if error.status >= _SERVER_ERROR and not isinstance(error, NotRunning | StartTimeout):
-        logger.warning("answered %d: code=%s method=%s: %s", error.status, error.code, request.method, error)

@@ -7,8 +7,9 @@ per process's proxy. The names are in `metrics_list`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from http import HTTPStatus
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -26,10 +27,20 @@ if TYPE_CHECKING:
     from prometheus_client import Metric as Family
 
     from proxy.clock import Clock
-    from proxy.counts import ClusterCounts, Labels, Tally
+    from proxy.counts import ClusterCounts, Labels, Tally, TrafficCounts
+    from proxy.gateway import Gateway
     from proxy.metrics_list import Metric
+    from proxy.relay.server import ClientServer
+    from proxy.relay.websocket import WebsocketRelay
     from proxy.supervisor import Supervisor
 
+_STATUSES: Final = frozenset(str(int(status)) for status in HTTPStatus)
+_FRAMES: Final = (
+    ("to_notebook", "data"),
+    ("to_notebook", "control"),
+    ("to_client", "data"),
+    ("to_client", "control"),
+)
 Sample: TypeAlias = "tuple[str, Labels, float | Histogram]"
 Source: TypeAlias = "Callable[[], Iterable[Sample]]"
 """Returns samples: the metric's name as in `METRICS`, the values of its labels, and its value now."""
@@ -44,9 +55,14 @@ class Metrics:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Reader(sources))
+        self._sources = list(sources)
+        self._registry.register(_Reader(self._sources))
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
+
+    def add(self, source: Source) -> None:
+        """Ask another one as well, from now on."""
+        self._sources.append(source)
 
     def page(self, accept: str = "") -> tuple[bytes, str]:
         """Return everything as it is now, and its content type.
@@ -102,6 +118,50 @@ def tallied(name: str, tally: Tally) -> Iterator[Sample]:
 def of_build(backend: str) -> Source:
     """Return what tells which program this is."""
     return lambda: [("build_info", (__version__, backend), 1)]
+
+
+def of_traffic(counts: TrafficCounts, gateway: Gateway, websockets: WebsocketRelay, server: ClientServer) -> Source:
+    """Return what tells of requests, websockets and connections."""
+
+    def read() -> Iterator[Sample]:
+        for labels, count in _requests(counts).items():
+            yield "requests", labels, count
+        yield from tallied("errors", counts.errors)
+        yield "requests_in_flight", (), gateway.in_flight
+        yield "request_seconds", (), counts.whole
+        yield "first_byte_seconds", (), counts.first_byte
+        yield "responses_cut", (), counts.cut
+        yield "relay_bytes", ("to_client",), counts.to_client
+        yield "relay_bytes", ("to_notebook",), counts.to_notebook
+        yield "websockets", (), len(websockets)
+        for labels, count in zip(_FRAMES, websockets.frames(), strict=True):
+            yield "websocket_frames", labels, count
+        yield from tallied("upstream_connects", counts.connects)
+        yield "upstream_reuses", (), counts.reused
+        yield "client_connections", (), server.open_connections
+        if server.most_connections is not None:
+            yield "client_connections_max", (), server.most_connections
+        yield "client_connections_shed", (), counts.shed
+
+    return read
+
+
+def _requests(counts: TrafficCounts) -> Counter[Labels]:
+    """Return how often each class of request was answered with each status."""
+    found: Counter[Labels] = Counter()
+    for labels, count in counts.own.counts.items():
+        found[_known(labels)] += count
+    for name, by_status in (("workspace", counts.relayed), ("websocket", counts.handshakes)):
+        for status, count in enumerate(by_status):
+            if count:
+                found[_known((name, str(status)))] += count
+    return found
+
+
+def _known(labels: Labels) -> Labels:
+    """Return a class and a status that there are few of: a notebook server may answer with any."""
+    name, status = labels
+    return (name, status) if status in _STATUSES else (name, f"{status[0]}xx")
 
 
 def of_supervisor(supervisor: Supervisor, clock: Clock, *, is_reaping: bool) -> Source:

@@ -38,6 +38,46 @@ METRICS: Final = (
     Metric("event_loop_lag_seconds", "histogram", (), "by how much the event loop ran a timer late, twice a second"),
     Metric("log_messages", "counter", ("level", "logger"), "what was logged, from INFO up; an ERROR needs a person"),
     Metric(
+        "requests",
+        "counter",
+        ("class", "status"),
+        "answers by status: to requests for a `workspace` and to handshakes of a `websocket`, whoever answered, and of "
+        "the `proxy` itself (dashboard, API, `/_proxy/`); an unusual status is told as 2xx to 9xx",
+    ),
+    Metric("errors", "counter", ("code",), "answers in which the proxy said what was wrong, by the problem's code"),
+    Metric("requests_in_flight", "gauge", (), "requests and websockets that are being carried or answered"),
+    Metric(
+        "request_seconds",
+        "histogram",
+        (),
+        "from sending a request to a notebook server until the last byte of its answer was passed on; no start in it",
+    ),
+    Metric("first_byte_seconds", "histogram", (), "the same, until the answer's head had come"),
+    Metric("responses_cut", "counter", (), "answers that were begun and not ended: either side went away"),
+    Metric(
+        "relay_bytes",
+        "counter",
+        ("direction",),
+        "bytes from notebook servers (`to_client`) and to them (`to_notebook`)",
+    ),
+    Metric("websockets", "gauge", (), "websockets that are open"),
+    Metric(
+        "websocket_frames",
+        "counter",
+        ("direction", "kind"),
+        "frames that began, by who was to get them, and whether they were `data` or `control` (ping, pong, close)",
+    ),
+    Metric(
+        "upstream_connects",
+        "counter",
+        ("result",),
+        "connections to notebook servers: `ok`, `upstream-refused`, `upstream-unreachable` (no answer, or no room)",
+    ),
+    Metric("upstream_reuses", "counter", (), "requests that took a connection which had been kept"),
+    Metric("client_connections", "gauge", (), "clients' connections that are open, on which there may be no request"),
+    Metric("client_connections_max", "gauge", (), "how many there may be (`max_connections`)"),
+    Metric("client_connections_shed", "counter", (), "requests that were told there is no room for their connection"),
+    Metric(
         "workspaces", "gauge", ("phase",), "workspaces that are starting, running or stopping, as this replica sees"
     ),
     Metric("starts", "counter", ("result",), "starts of this replica: `ready`, `stopped`, or the code of the failure"),

@@ -7,6 +7,7 @@ buffer holds. Everything here happens while bytes arrive, and nothing awaits but
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import HttpVersion11
@@ -87,12 +88,13 @@ class Exchange:
         is_ended: the response is complete.
         error: why it will never be.
         keep_alive: the client's connection can carry another request.
+        status: of the final response; 0 until its head has come.
     """
 
     __slots__ = (
-        "_connection", "_is_chunked", "_is_held", "_order", "_out", "_pool", "_protocol", "_request", "_room",
-        "_touch", "_waiter", "error", "expects_continue", "has_answered", "is_ended", "is_refused", "is_uploading",
-        "keep_alive", "reader", "switched",
+        "_began", "_connection", "_headed", "_is_chunked", "_is_held", "_order", "_out", "_pool", "_protocol",
+        "_request", "_room", "_touch", "_waiter", "error", "expects_continue", "has_answered", "is_ended",
+        "is_refused", "is_uploading", "keep_alive", "reader", "status", "switched",
     )  # fmt: skip
 
     def __init__(self, order: Order, connection: Connection, pool: Pool, *, is_upgrade: bool = False) -> None:
@@ -113,6 +115,8 @@ class Exchange:
         self.reader = ResponseReader(request.method, self, is_upgrade=is_upgrade)
         self.switched: ResponseHead | None = None
         self.has_answered = False
+        self.status = 0
+        self._began = self._headed = monotonic()
         self.is_ended = False
         self.error: ProxyError | None = None
         self.keep_alive = can_be_followed(request)
@@ -151,6 +155,13 @@ class Exchange:
     def is_unanswered(self) -> bool:
         """Whether the connection ended without a byte of an answer."""
         return type(self.error) is UpstreamClosed and not self.reader.has_bytes
+
+    def count(self) -> None:
+        """Count the response, which has been written as far as it ever will be."""
+        counts, began = self._pool.counts, self._began
+        counts.answered(self.status, self._headed - began, monotonic() - began)
+        if not self.is_ended:
+            counts.cut += 1
 
     def detach(self) -> None:
         """Let go of the connection; what becomes of it is the owner's to say."""
@@ -214,6 +225,8 @@ class Exchange:
         self._is_chunked = head.has_body and head.length is None and self._request.version >= HttpVersion11
         lines = head.lines or self._lines(head)
         self.has_answered = True
+        self.status = head.status
+        self._headed = monotonic()
         if head.has_body and head.length is None and not self._is_chunked:
             self.keep_alive = False  # HTTP/1.0: the body ends with the connection
         if self.is_uploading:

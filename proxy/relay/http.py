@@ -128,6 +128,8 @@ def _finish(exchange: Exchange, connection: Connection, pool: Pool, request: web
         pool.release(connection)
     else:
         connection.abort()
-    if exchange.has_answered and not exchange.is_ended:
-        cut_off(request)
+    if exchange.has_answered:
+        exchange.count()
+        if not exchange.is_ended:
+            cut_off(request)
     return RELAYED_KEEP if exchange.keep_alive and exchange.is_ended and is_sent else RELAYED_CLOSE

@@ -82,6 +82,11 @@ class ClientServer(web.Server):
         return self._open
 
     @property
+    def most_connections(self) -> int | None:
+        """How many there may be; None for no limit."""
+        return self._limits.max_connections
+
+    @property
     def is_full(self) -> bool:
         """Whether another connection would be one too many."""
         return self._limits.max_connections is not None and self._open >= self._limits.max_connections

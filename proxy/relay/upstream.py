@@ -13,6 +13,7 @@ import socket
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from proxy.counts import TrafficCounts
 from proxy.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from proxy.relay.parting import Parting, end_writing, read_rest
 
@@ -88,10 +89,11 @@ class Connection(asyncio.Protocol):
         is_write_paused: the write buffer is full; wait for `on_writable`.
     """
 
-    __slots__ = ("_forget", "handle", "idle_since", "is_reused", "is_write_paused", "taker", "transport")
+    __slots__ = ("_counts", "_forget", "handle", "idle_since", "is_reused", "is_write_paused", "taker", "transport")
 
-    def __init__(self, handle: Handle, forget: Callable[[Connection], None]) -> None:
+    def __init__(self, handle: Handle, forget: Callable[[Connection], None], counts: TrafficCounts) -> None:
         self.handle = handle
+        self._counts = counts
         self.transport: asyncio.Transport | None = None
         self.taker: Taker | None = None
         self.is_reused = False
@@ -107,6 +109,7 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes; nothing where the connection has ended, which its taker is told."""
         if self.transport is not None:
+            self._counts.to_notebook += len(data)
             self.transport.write(data)
 
     def pause_reading(self) -> None:
@@ -145,6 +148,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to whoever has the connection; nobody asked for any while it lies in the pool."""
+        self._counts.to_client += len(data)
         if self.taker is None:
             self.abort()
         else:
@@ -189,9 +193,11 @@ class Pool:
 
     Args:
         head_timeout: seconds until a response's head must have come; None for no limit.
+        counts: of what is carried; by default its own.
     """
 
-    def __init__(self, head_timeout: float | None) -> None:
+    def __init__(self, head_timeout: float | None, counts: TrafficCounts | None = None) -> None:
+        self.counts = counts or TrafficCounts()
         self._head_timeout = head_timeout
         self._idle: defaultdict[Handle, list[Connection]] = defaultdict(list)
         self._awaiting_head: dict[Waiting, float] = {}
@@ -210,6 +216,7 @@ class Pool:
                 del self._idle[handle]
             if connection.is_open:
                 connection.is_reused = True
+                self.counts.reused += 1
                 return connection
         return None
 
@@ -240,13 +247,18 @@ class Pool:
         except OSError as error:
             reason = _reason(error)
             if error.errno in _NOT_THERE:
+                self.counts.connects.add(UpstreamRefused.code)
                 raise UpstreamRefused(f"The notebook server takes no connection ({reason}).") from error
+            self.counts.connects.add(UpstreamUnreachable.code)
             raise UpstreamUnreachable(f"The proxy cannot connect to the notebook server ({reason}).") from error
 
     async def _connect(self, handle: Handle) -> Connection:
         host, port = handle.address
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            _, made = await self._loop.create_connection(lambda: Connection(handle, self._forget), host, port)
+            _, made = await self._loop.create_connection(
+                lambda: Connection(handle, self._forget, self.counts), host, port
+            )
+        self.counts.connects.add("ok")
         return made
 
     def release(self, connection: Connection) -> None:

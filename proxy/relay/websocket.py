@@ -99,6 +99,12 @@ class Tunnel:
             if self._connection.taker is self:
                 self._connection.taker = None
 
+    def add_frames(self, total: list[int]) -> None:
+        """Add the frames that have passed: see `WebsocketRelay.frames`."""
+        for place, scanner in ((0, self._from_client), (2, self._from_notebook)):
+            total[place] += scanner.data_frames
+            total[place + 1] += scanner.control_frames
+
     async def _hear_out(self) -> None:
         """Let the client read the notebook server's last words before its connection is closed.
 
@@ -214,6 +220,13 @@ class WebsocketRelay:
     def __len__(self) -> int:
         return len(self._tunnels)
 
+    def frames(self) -> list[int]:
+        """Return how many have passed: data and control from clients, data and control from notebook servers."""
+        total = list(self._pool.counts.frames)
+        for tunnel in self._tunnels:
+            tunnel.add_frames(total)
+        return total
+
     def refuse(self) -> None:
         """Open no more: who asks is told that the proxy is ending. A handshake that is under way goes on."""
         self._is_refusing = True
@@ -277,6 +290,7 @@ class WebsocketRelay:
             raise
         finally:
             self._tunnels.discard(tunnel)
+            tunnel.add_frames(self._pool.counts.frames)
             self._pool.part(connection)
         return RELAYED_CLOSE
 
@@ -297,8 +311,10 @@ class WebsocketRelay:
             exchange.detach()
             if tunnel is None:
                 connection.abort()
-            if exchange.has_answered and not exchange.is_ended:
-                cut_off(order.request)
+            if exchange.has_answered:
+                self._pool.counts.handshakes[exchange.status] += 1
+                if not exchange.is_ended:
+                    cut_off(order.request)
         if exchange.error is not None and not exchange.has_answered:
             if exchange.is_unanswered:
                 raise UpstreamLost(str(exchange.error)) from exchange.error
@@ -317,4 +333,5 @@ class WebsocketRelay:
         if transport is None:
             raise UpstreamError("The client is gone.")
         lines = response_lines(head.headers, order.place(), without_length=True)
+        self._pool.counts.handshakes[head.status] += 1
         transport.write(b"".join((b"HTTP/1.1 101 Switching Protocols\r\n", lines, _UPGRADE, b"\r\n")))
