@@ -21,6 +21,6 @@ ENV PATH=/opt/notebook-proxy/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTEC
 # A number, so that Kubernetes can tell that it is not root.
 USER 10001:10001
 WORKDIR /tmp
-EXPOSE 8000
+EXPOSE 8000 8081
 ENTRYPOINT ["notebook-proxy"]
 CMD ["serve"]

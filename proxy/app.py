@@ -24,11 +24,13 @@ from proxy.fresh import Fresh
 from proxy.gateway import Gateway
 from proxy.measuring import measured
 from proxy.metrics import of_traffic
+from proxy.ops import Ops
 from proxy.relay.listener import EXCESS, Listener
 from proxy.relay.server import ClientServer, Limits
 from proxy.relay.upstream import Pool, find_half_open_peers
 from proxy.relay.websocket import CLOSE_PATIENCE, WebsocketRelay
 from proxy.supervisor import Supervisor
+from proxy.vitals import Vitals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SPREAD: Final = 0.8  # of the grace is what websockets are closed over; the last ones need some time to end
+_OPS_STALL: Final = 30.0  # seconds that who asks for health or numbers may take nothing of the answer
 _LAST_WORD: Final = 0.1  # seconds, at the end of the grace, for those who have waited for a start
 
 
@@ -61,8 +64,9 @@ class App:
         self.supervisor = Supervisor(self.backend, config)
         self.hurry = asyncio.Event()
         """Set it to cut the grace of a shutdown short."""
-        self.is_draining = False
-        """Whether it is ending; until it does, it serves as before."""
+        found = getattr(self.backend, "vitals", None)
+        self.vitals = found if isinstance(found, Vitals) else Vitals()
+        self.ops = Ops(self.vitals)
         self.fresh = Fresh(SystemClock())
         self._scheme = "https" if config.tls_cert else "http"
         self._stack = contextlib.AsyncExitStack()
@@ -70,6 +74,9 @@ class App:
     async def __aenter__(self) -> Self:
         certificate = read_certificate(self.config.tls_cert, self.config.tls_key, self.fresh)
         async with contextlib.AsyncExitStack() as stack:
+            self.vitals.expect("its listening socket")
+            stack.push_async_callback(self.ops.close)
+            self.ops.open(self.config.ops_listen, _bind)
             stack.push_async_callback(self.backend.close)
             await self.backend.open()
             stack.push_async_callback(self.supervisor.close)
@@ -95,8 +102,10 @@ class App:
             )
             self.metrics = stack.enter_context(measured(self.supervisor, self.backend, self.config))
             """What is told of all of it; see `measuring`."""
-            await stack.enter_async_context(_background(self.supervisor.run_reaper(), "reaper"))
-            await stack.enter_async_context(_background(self.fresh.run(), "changed files"))
+            self.ops.metrics = self.metrics.page
+            if self.config.reaper:
+                await stack.enter_async_context(self._background(self.supervisor.run_reaper(), "reaper"))
+            await stack.enter_async_context(self._background(self.fresh.run(), "look at changed files"))
             limits = _client_limits(self.config)
             server = ClientServer(self.gateway.handle, limits=limits, shed=self.gateway.shed)
             self.metrics.add(of_traffic(pool.counts, self.gateway, self.websockets, server))
@@ -106,6 +115,7 @@ class App:
             self._listener = Listener(sock, server, most, (lambda: certificate.context) if certificate else None)
             stack.push_async_callback(self._listener.close)
             self._listener.start()
+            self.vitals.met("its listening socket")
             stack.push_async_callback(self._begin_draining)
             if self.config.insecure_no_auth:
                 logger.warning("authentication is off: everyone who reaches %s may use every workspace", self.url)
@@ -121,9 +131,27 @@ class App:
         host, port = self._listener.address
         return f"{self._scheme}://[{host}]:{port}" if ":" in host else f"{self._scheme}://{host}:{port}"
 
+    @contextlib.asynccontextmanager
+    async def _background(self, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+        """Run a task as long as the context lasts; it is awaited at the end, and its failure raised."""
+        task = asyncio.create_task(work, name=name)
+        self.vitals.follow(task)
+        try:
+            yield
+        finally:
+            self.vitals.is_draining = True  # also where a start failed half way
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is ending; until it does, it serves as before."""
+        return self.vitals.is_draining
+
     async def _begin_draining(self) -> None:
         """Say that this replica is not ready any more, and go on until load balancers have heard it."""
-        self.is_draining = True
+        self.vitals.is_draining = True
         self.gateway.begin_draining()
         if self.config.drain_delay is not None:
             with contextlib.suppress(TimeoutError):
@@ -216,18 +244,6 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
             loop.remove_signal_handler(number)
 
 
-@contextlib.asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """Run a task as long as the context lasts; it is awaited at the end, and its failure raised."""
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
 def _client_limits(config: Config) -> Limits:
     """Return what clients may take.
 
@@ -243,7 +259,7 @@ def _client_limits(config: Config) -> Limits:
     )
 
 
-def _bind(host: str, port: int, stall_timeout: float) -> socket.socket:
+def _bind(host: str, port: int, stall_timeout: float = _OPS_STALL) -> socket.socket:
     """Return a bound socket, not yet listening, whose connections find half-open peers."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)

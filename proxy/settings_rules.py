@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.naming import fill, placeholders
 from proxy.profiles import read_profiles
 from proxy.settings_auth_rules import auth_problems
-from proxy.settings_types import format_value, parse_listen
+from proxy.settings_types import OFF, format_value, parse_listen
 from proxy.workspace import is_label
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _client_problems(values)
     is_open = values["insecure_no_auth"] or values["auth"] != "none"
     yield from _address_problems(values["listen"], is_open=is_open)
+    yield from _ops_problems(values["ops_listen"])
     yield from auth_problems(values)
     yield from _tls_problems(values)
     yield from _kubernetes_problems(values)
@@ -97,6 +98,14 @@ def _client_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "max_connections", f"a whole number up to {_MAX_CONNECTIONS}; 0 is as many as fit"
     if values["client_stall_timeout"] > _LONGEST_STALL:
         yield "client_stall_timeout", f"a duration above zero, at most {format_value(_LONGEST_STALL)}"
+
+
+def _ops_problems(listen: str) -> Iterator[tuple[str, str]]:
+    try:
+        if listen != OFF:
+            parse_listen(listen)
+    except ValueError as error:
+        yield "ops_listen", f"{error}; or off"
 
 
 def _tls_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -21,3 +21,8 @@ class ServingSettings(BaseSettings):
         "when they change",
     )
     tls_key: Text = setting("", PROXY, "PEM file of the certificate's private key, not encrypted")
+    ops_listen: Text = setting(
+        "127.0.0.1:8081",
+        PROXY,
+        "address and port of `/healthz`, `/readyz` and `/metrics`, which need no credential, or `off`",
+    )

@@ -190,6 +190,10 @@ def _is_scalar(value: object) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
+OFF: Final = "off"
+"""Of an address that may be left out: no address."""
+
+
 def parse_listen(value: str) -> tuple[str, int]:
     """Split `host:port`, `[v6]:port`, `:port` (every address) or `port` (127.0.0.1).
 

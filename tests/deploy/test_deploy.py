@@ -19,6 +19,7 @@ import yaml
 from proxy.backends.kubernetes.manifests import build_deployment, build_namespace_objects
 from proxy.backends.kubernetes.permissions import NAMESPACE_RULES, WORKSPACE_RULES, Rule
 from proxy.config import Config, load
+from proxy.settings_types import parse_listen
 from proxy.workspace import Key
 from tests.kubernetes_schema import complaints
 
@@ -386,10 +387,25 @@ def test_a_proxy_that_hangs_is_noticed_and_one_that_waits_for_the_api_server_is_
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     liveness, readiness = container["livenessProbe"], container["readinessProbe"]
 
-    # A kernel accepts connections for a process that hangs: only an answer tells. This one asks no API server.
-    assert liveness["httpGet"] == readiness["httpGet"] == {"path": "/api/openapi.json", "port": "http"}
+    # A kernel accepts connections for a process that hangs: only an answer tells. /healthz asks no API server.
+    assert liveness["httpGet"] == container["startupProbe"]["httpGet"] == {"path": "/healthz", "port": "ops"}
+    assert readiness["httpGet"] == {"path": "/readyz", "port": "ops"}
     assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 60
     assert liveness["timeoutSeconds"] >= 10
+
+
+def test_probes_have_a_port_of_their_own_that_nobody_else_reaches() -> None:
+    config = load(config_file=BASE / "proxy.yaml")
+    [deployment] = of_kind(objects_of(BASE), "Deployment")
+    [service] = of_kind(objects_of(BASE), "Service")
+    ports = {
+        port["name"]: port["containerPort"] for port in deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    }
+
+    assert parse_listen(config.ops_listen) == ("0.0.0.0", ports["ops"])
+    assert ports["http"] == config.address[1]
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+    assert ("EXPOSE", " ".join(str(port) for port in ports.values())) in instructions(ROOT / "Dockerfile")
 
 
 def test_the_image_is_built_in_two_stages_and_does_not_run_as_root() -> None:

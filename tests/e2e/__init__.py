@@ -105,6 +105,7 @@ class Proxy:
                     "proxy",
                     "serve",
                     "--listen=127.0.0.1:0",
+                    "--ops-listen=127.0.0.1:0",
                     "--log-format=text",
                     f"--local-root={self.root}",
                     *flags,

@@ -25,6 +25,7 @@ from proxy.backends.kubernetes.sweeper import Sweeper
 from proxy.clock import SystemClock
 from proxy.counts import ClusterCounts
 from proxy.errors import InvalidKey, StartFailed, StopFailed
+from proxy.vitals import Vitals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,8 @@ class KubernetesBackend:
         self._observer: Observer | None = None
         self.counts = ClusterCounts()
         """What has been asked of the API server, and what is followed."""
+        self.vitals = Vitals()
+        """The tasks that must live from `open` to `close`; expects the first sight of the whole cluster."""
         self._objects: Objects | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -80,16 +83,22 @@ class KubernetesBackend:
         self._fence = Fence(self._api, self._replica, clock, config.reap_grace, config.max_extend)
         self.following = Following(self._api, config, clock, self._fence, self._observer)
         self.sweeper = Sweeper(self.following, self._fence, self.stop, config, clock)
-        self.following.begin()
+        self.vitals.expect("the first sight of the cluster")
+        followers = self.following.begin()
         self.counts.followed.update(self.following.sight.by_plural)
         adoption = asyncio.create_task(self._adopt(), name="adoption")
-        self._tasks = [adoption, asyncio.create_task(self.sweeper.run(), name="sweeper")]
+        sweeper = asyncio.create_task(self.sweeper.run(), name="sweeper")
+        self._tasks = [adoption, sweeper]
+        self.vitals.follow(adoption, ends=True)
+        for task in (sweeper, *followers):
+            self.vitals.follow(task)
         await asyncio.wait((adoption,), timeout=FIRST_SYNC)
         if not adoption.done():
             logger.warning("Kubernetes does not answer yet; what runs is adopted when it does")
 
     async def close(self) -> None:
         """Follow the cluster no more. Notebook servers go on running."""
+        self.vitals.is_draining = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -179,4 +188,5 @@ class KubernetesBackend:
                 await self._clock.sleep(LOOK_AGAIN)
             else:
                 self.following.adopt(objects)
+                self.vitals.met("the first sight of the cluster")
                 return

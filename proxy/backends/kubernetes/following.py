@@ -71,10 +71,9 @@ class Following:
         self._tasks: set[asyncio.Task[None]] = set()
         self._limit = asyncio.Semaphore(_AT_ONCE)
 
-    def begin(self) -> None:
-        """Follow from now on."""
-        for reflector in (*self.sight.reflectors, self.sight.claims):
-            self._spawn(reflector.run(), "reflector")
+    def begin(self) -> list[asyncio.Task[None]]:
+        """Follow from now on; return the tasks that do, which are this object's and end with `close`."""
+        return [self._spawn(found.run(), f"reflector of {plural}") for plural, found in self.sight.by_plural.items()]
 
     async def synced(self) -> None:
         """Return when the whole cluster has been seen once."""
