@@ -10,7 +10,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy import answers
-from proxy.auth import origins
 from proxy.errors import BadRequest
 from proxy.notes import read_notes, settings_text
 from proxy.settings_types import format_value, parse_duration
@@ -56,10 +55,8 @@ class Actions:
             back: where a person's form is sent to.
 
         Raises:
-            CrossOrigin: a page of another site asks.
             ProxyError: it is refused, or failed.
         """
-        origins.check_same_origin(request.headers)
         key.safe_deployment_name()
         is_person = answers.is_for_person(request)
         fields = await answers.read_fields(request)

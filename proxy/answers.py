@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from proxy import pages
 from proxy.activity import is_speculative
@@ -55,7 +55,20 @@ def of_json(value: Any, *, status: int = 200) -> web.Response:
 
 def to(location: str, *, status: int = 303) -> web.Response:
     """Send the client on; with 303, by a GET."""
-    return web.Response(status=status, headers={"Location": location, "Cache-Control": "no-store"})
+    return web.Response(status=status, headers={**pages.HEADERS, "Location": location})
+
+
+def framed_by(response: web.StreamResponse, ancestors: str) -> None:
+    """Let these show an answer of the proxy's own in a frame, where by default nobody may.
+
+    Args:
+        response: not yet on its way.
+        ancestors: sources of Content Security Policy Level 3, section 6.4.2.
+    """
+    policy = response.headers.get(hdrs.CONTENT_SECURITY_POLICY, "")
+    if pages.FRAMED_BY_NOBODY in policy and not response.prepared:
+        allowed = policy.replace(pages.FRAMED_BY_NOBODY, f"frame-ancestors {ancestors}")
+        response.headers[hdrs.CONTENT_SECURITY_POLICY] = allowed
 
 
 def allowing(request: web.BaseRequest, *methods: str) -> web.Response | None:

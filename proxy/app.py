@@ -14,7 +14,7 @@ import socket
 from typing import TYPE_CHECKING, Final, Self
 
 from proxy.activity import Activity, Wake
-from proxy.auth.build import make_door
+from proxy.auth.build import framed_by, make_door, make_sites
 from proxy.backends.local import LocalBackend
 from proxy.certificate import read_certificate
 from proxy.clock import SystemClock
@@ -95,6 +95,9 @@ class App:
                 hold_timeout=self.config.hold_timeout,
                 trusted_proxies=self.config.trusted_proxies,
                 door=door,
+                sites=make_sites(self.config),
+                identity_header=self.config.identity_header,
+                frame_ancestors=framed_by(self.config),
                 check_host=self.config.auth == "none" and not self.config.insecure_no_auth,
                 scheme=self._scheme,
                 activity=activity,
@@ -203,6 +206,7 @@ def make_backend(config: Config) -> Backend:
         namespace=config.namespace,
         failed_ttl=config.failed_ttl,
         stop_grace=config.stop_grace,
+        identity=config.notebook_identity,
     )
 
 

@@ -19,7 +19,7 @@ from proxy.activity import Activity, Sender, Wake, sender_of
 from proxy.admin import Admin, is_admin, workspace_of
 from proxy.auth import origins
 from proxy.auth.door import Door
-from proxy.auth.peers import trust
+from proxy.auth.sites import Sites
 from proxy.auth.user import User
 from proxy.clock import Clock, SystemClock
 from proxy.errors import (
@@ -35,10 +35,10 @@ from proxy.errors import (
 from proxy.events import Streams
 from proxy.hold import Hold
 from proxy.in_flight import InFlight
+from proxy.introduction import Introduction
 from proxy.naming import namespace_of
-from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read, peer_of
+from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read
 from proxy.relay.exchange import Order
-from proxy.relay.headers import forwarded_lines
 from proxy.relay.http import relay_http
 from proxy.reserved import Reserved, is_reserved
 from proxy.sight import Sight
@@ -76,6 +76,9 @@ class Gateway:
         hold_timeout: how long everything else waits.
         trusted_proxies: networks whose `X-Forwarded-*` headers are believed.
         door: who may enter, and where; by default everyone, everywhere.
+        sites: which pages may act; by default our own.
+        identity_header: in which a trusted proxy says who asks; no notebook server gets to see it.
+        frame_ancestors: whose pages may show ours in a frame, as Content Security Policy has it; by default nobody's.
         check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
         scheme: what the listener speaks, `http` or `https`.
         activity: judges what counts.
@@ -94,6 +97,9 @@ class Gateway:
         hold_timeout: timedelta,
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
         door: Door | None = None,
+        sites: Sites | None = None,
+        identity_header: str = "",
+        frame_ancestors: str = "",
         check_host: bool = True,
         scheme: str = "http",
         activity: Activity | None = None,
@@ -106,14 +112,14 @@ class Gateway:
         self._websockets = websockets
         self._namespace = namespace
         self._door = door or Door()
+        self._sites = sites or Sites()
+        self._frame_ancestors = frame_ancestors
         self._check_host = origins.check_host if check_host else origins.check_authority
-        self._scheme = scheme
-        self._is_trusted = trust(trusted_proxies)
+        self._introduction = Introduction(trusted_proxies, scheme=scheme, identity_header=identity_header)
         self._activity = activity or Activity()
         self._clock = clock or SystemClock()
         self._key = lru_cache(maxsize=_CACHE_SIZE)(self._make_key)
         self._uses = lru_cache(maxsize=_CACHE_SIZE)(self._make_use)
-        self._forwarded_for = lru_cache(maxsize=_CACHE_SIZE)(forwarded_lines)
         self._in_flight = InFlight()
         self.streams = Streams(self._in_flight)
         sight = Sight(supervisor, self._in_flight, self._clock, self._key)
@@ -148,6 +154,8 @@ class Gateway:
             self._in_flight.leave(task)
         if isinstance(response, Relayed):
             return RELAYED_CLOSE if self._in_flight.is_draining else response
+        if self._frame_ancestors:
+            answers.framed_by(response, self._frame_ancestors)
         if self._in_flight.is_draining or not is_read(request):
             response.force_close()
         self._counts.answered_itself(request.raw_path, response.status, is_upgrade=hdrs.UPGRADE in request.headers)
@@ -184,8 +192,8 @@ class Gateway:
         self._check_host(host)
         target = parse_target(request.raw_path, host)
         is_upgrade = hdrs.UPGRADE in headers and _is_websocket(request)
-        origins.check_origin(method, headers.getall(hdrs.ORIGIN, ()), host, is_upgrade=is_upgrade)
-        origins.check_site(headers)
+        is_https = hdrs.ORIGIN in headers and self._introduction.is_https(request)
+        self._sites.check(method, headers, host, is_upgrade=is_upgrade, is_https=is_https)
         if is_upgrade and request.body_exists:
             raise BadRequest("bad-handshake", "A websocket handshake must not have a body.")
         coding = headers.get(hdrs.TRANSFER_ENCODING)
@@ -198,10 +206,10 @@ class Gateway:
             if not isinstance(entered, User):
                 return entered
             user = entered
-        return await self._route(request, host, target, is_upgrade=is_upgrade)
+        return await self._route(request, host, target, user, is_upgrade=is_upgrade)
 
     async def _route(
-        self, request: web.BaseRequest, host: str, target: Target, *, is_upgrade: bool
+        self, request: web.BaseRequest, host: str, target: Target, user: User, *, is_upgrade: bool
     ) -> web.StreamResponse:
         """Answer who may enter, or relay for them."""
         if target.workspace_id is None:
@@ -215,7 +223,8 @@ class Gateway:
             return await self._reserved.answer(request, key, target)
         self._in_flight.carry(key)
         try:
-            return await self._relay(request, key, target, self._forwarded(request, host), is_upgrade=is_upgrade)
+            forwarded = self._introduction.lines(request, host, user)
+            return await self._relay(request, key, target, forwarded, is_upgrade=is_upgrade)
         except ProxyError as error:
             self._note(request, error)
             return self._hold.answer(request, key, target, error)
@@ -231,7 +240,7 @@ class Gateway:
             handle = await self._hold.find(request, key, target, is_upgrade=is_upgrade)
         use = self._use(request, key, target, is_upgrade=is_upgrade)
         use.touch()
-        order = Order(request, target.wire, handle, forwarded, use.touch)
+        order = Order(request, target.wire, handle, forwarded, use.touch, self._introduction.dropped)
         for is_last in (False, True):
             try:
                 if is_upgrade:
@@ -273,12 +282,6 @@ class Gateway:
 
     def _make_key(self, workspace_id: str) -> Key:
         return Key(workspace_id, namespace_of(self._namespace, workspace_id))
-
-    def _forwarded(self, request: web.BaseRequest, host: str) -> bytes:
-        peer = peer_of(request)
-        if self._is_trusted(peer):
-            return forwarded_lines(peer, self._scheme, host, believed=request.raw_headers)
-        return self._forwarded_for(peer, self._scheme, host)
 
 
 def _check_framing(coding: str, request: web.BaseRequest) -> None:

@@ -1,6 +1,7 @@
 """Names made from a workspace's id: what `{workspace_id}` and its kin stand for, and the namespace of a workspace.
 
-Pure. A placeholder is replaced literally and in one pass: what is put in is not looked at again.
+Also what the backends and the relay agree on to name a user. Pure. A placeholder is replaced literally and in one pass:
+what is put in is not looked at again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 SHORT_LENGTH: Final = 8
+USER_HEADER: Final = "X-Forwarded-User"
+"""In which a notebook server is told who asks."""
+IDENTITY_VARIABLE: Final = "NOTEBOOK_IDENTITY_HEADER"
+"""Names that header to the notebook server's configuration, where it is to take its users from there."""
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

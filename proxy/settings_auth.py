@@ -65,3 +65,20 @@ class AuthSettings(BaseSettings):
     identity_header: Text = setting(
         "X-Forwarded-User", AUTHENTICATION, "header in which `trusted_proxies` say who asks, for `auth` = `forward`"
     )
+    notebook_identity: Switch = setting(
+        default=False,
+        group=AUTHENTICATION,
+        description="whether notebook servers take their users from the proxy, and refuse whoever comes without it; "
+        "needs the configuration in `deploy/notebook`, which the local backend has",
+    )
+    allowed_origins: Annotated[Words, NoDecode] = setting(
+        (),
+        AUTHENTICATION,
+        "origins whose pages may act here as our own may, such as `https://ide.example.org`, separated by commas; `*` "
+        "stands for one label of a host, as in `https://*.example.org`",
+    )
+    frame_ancestors: Annotated[Words, NoDecode] = setting(
+        (),
+        AUTHENTICATION,
+        "origins whose pages may show the proxy's own in a frame, and `self`, separated by commas; none may by default",
+    )

@@ -17,6 +17,11 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 _NOT_OF_WHO_ASKS: Final = frozenset(
     {"authorization", "connection", "content-length", "cookie", "host", "origin", "transfer-encoding", "upgrade"}
 )
+ORIGIN_FORM: Final = re.compile(
+    r"https?://((\*\.)?[0-9a-z_-]+(\.[0-9a-z_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE
+)
+"""What an origin looks like (RFC 6454 section 6.1); `*` stands for exactly one label."""
+_ORIGIN_RULE: Final = "origins such as https://hub.example or https://*.hub.example:8443, separated by commas"
 _VISIBLE: Final = re.compile(r"[!-~]*")
 
 
@@ -32,6 +37,12 @@ def auth_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     login_url = values["login_url"]
     if login_url and not (_VISIBLE.fullmatch(login_url) and _is_url(login_url, ("https", "http"))):
         yield "login_url", "a URL that begins with https:// or http://, without spaces"
+    if not all(map(ORIGIN_FORM.fullmatch, values["allowed_origins"])):
+        yield "allowed_origins", _ORIGIN_RULE
+    if not all(word == "self" or ORIGIN_FORM.fullmatch(word) for word in values["frame_ancestors"]):
+        yield "frame_ancestors", f"`self`, or {_ORIGIN_RULE}"
+    if values["notebook_identity"] and values["auth"] == "none":
+        yield "notebook_identity", "off where auth is none: then nobody has a name"
     yield from _key_problems(values)
 
 

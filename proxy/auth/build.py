@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from proxy.auth.door import Door
 from proxy.auth.entry import Entry
 from proxy.auth.peers import https, trust
+from proxy.auth.sites import Sites
 from proxy.clock import Clock, SystemClock
 from proxy.errors import ConfigError
 
@@ -33,6 +34,16 @@ def make_door(config: Config, clock: Clock | None = None) -> Door:
             return Door(Forwarded(config.identity_header, trust(config.trusted_proxies)), login_url=config.login_url)
         case _:
             return Door()
+
+
+def make_sites(config: Config) -> Sites:
+    """Return what judges where requests come from."""
+    return Sites(config.allowed_origins, must_show=config.auth != "none")
+
+
+def framed_by(config: Config) -> str:
+    """Return whose pages may show ours in a frame, as Content Security Policy has it; empty if nobody's."""
+    return " ".join("'self'" if word == "self" else word for word in config.frame_ancestors)
 
 
 def _tokens(config: Config, clock: Clock) -> Door:

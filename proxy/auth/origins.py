@@ -1,29 +1,19 @@
-"""Who may enter. In this version everyone who reaches the proxy from this machine and from its own pages.
-
-The token that the proxy adds switches the notebook server's own `_xsrf` and `Origin` checks off, so they are made
-here, before anything is started.
-"""
+"""Methods, hosts and origins: which are passed on, which are this machine's, and which are the same. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from multidict import istr
+from proxy.errors import BadRequest, MethodRefused
 
-from proxy.errors import BadRequest, CrossOrigin, MethodRefused
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 _REFUSED_METHODS: Final = frozenset({"CONNECT", "TRACE"})
 # Names and addresses as browsers send them: punycode, no escapes (RFC 3986 section 3.2.2 would allow more).
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]*))?")
 _ORIGIN: Final = re.compile(r"(https?)://([^/?#@]+)", re.IGNORECASE)
-_SITE, _MODE = istr("Sec-Fetch-Site"), istr("Sec-Fetch-Mode")
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
 
@@ -76,54 +66,21 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_origin(method: str, origins: Sequence[str], host: str, *, is_upgrade: bool) -> None:
-    """Refuse an unsafe method or an upgrade that another site's page sends.
+def is_same_host(origin: str, host: str, *, is_https: bool = False) -> bool:
+    """Tell whether an origin's host and port are those of a `Host` header; a port left out is the scheme's.
 
     Args:
-        method: the request's.
-        origins: every `Origin` header; browsers send at most one, other clients none.
+        origin: an `Origin` header.
         host: the `Host` header.
-        is_upgrade: the request asks for a websocket.
-
-    Raises:
-        CrossOrigin: the `Origin` is not this host's.
+        is_https: the browser is known to speak https: then an origin of http is another.
     """
-    if not origins or (method in _SAFE_METHODS and not is_upgrade):
-        return
-    if len(origins) > 1 or not _is_same_host(origins[0], host):
-        raise CrossOrigin("A page of another site sent this request (its Origin is not this host). Nothing was done.")
-
-
-def check_site(headers: Mapping[str, str]) -> None:
-    """Refuse what another site's page fetches: it could read a script, or start a server with an image.
-
-    A navigation may come from anywhere. Who sends no Fetch Metadata is no browser, or not one that can be told.
-
-    Raises:
-        CrossOrigin: a page of another site asks, and it is no navigation.
-    """
-    if headers.get(_SITE) == "cross-site" and headers.get(_MODE) != "navigate":
-        raise CrossOrigin("A page of another site sent this request (Sec-Fetch-Site). Nothing was done.")
-
-
-def check_same_origin(headers: Mapping[str, str]) -> None:
-    """Let only our own pages, and what is no page, act: where a browser tells the site, it must be exactly this one.
-
-    `check_origin` has judged the `Origin` before. A site of the same name at another port is another origin.
-
-    Raises:
-        CrossOrigin: a page from elsewhere asks.
-    """
-    if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        raise CrossOrigin("A page from elsewhere sent this request (Sec-Fetch-Site). Nothing was done.")
-
-
-def _is_same_host(origin: str, host: str) -> bool:
-    """Tell whether an origin's host and port are those of a `Host` header; a port left out is the scheme's."""
     found = _ORIGIN.fullmatch(origin)
     if found is None:
         return False
-    default = _DEFAULT_PORTS[found[1].lower()]
+    scheme = found[1].lower()
+    if is_https and scheme != "https":
+        return False
+    default = _DEFAULT_PORTS[scheme]
     theirs, ours = _AUTHORITY.fullmatch(found[2].lower()), _AUTHORITY.fullmatch(host.lower())
     if theirs is None or ours is None:
         return False

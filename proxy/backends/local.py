@@ -23,7 +23,7 @@ from proxy.backends.probe import OK, Sleep, probe, until_answering
 from proxy.backends.process import End, Server
 from proxy.config import inheritable_environ
 from proxy.errors import InvalidKey, StartFailed, StopFailed
-from proxy.naming import fill, namespace_of, placeholders
+from proxy.naming import IDENTITY_VARIABLE, USER_HEADER, fill, namespace_of, placeholders
 from proxy.report import Progress, Step
 from proxy.workspace import Key
 
@@ -72,6 +72,7 @@ class LocalBackend:
         namespace: of every workspace, or a template; a part of its key that means nothing here.
         failed_ttl: after so long without an answer a start has failed.
         stop_grace: between SIGTERM and SIGKILL.
+        identity: whether servers take their users from the header in which the proxy names them.
         environ: what servers inherit, without the proxy's own settings; by default this process's.
         sleep: waits between two probes.
     """
@@ -86,6 +87,7 @@ class LocalBackend:
         namespace: str = "default",
         failed_ttl: timedelta,
         stop_grace: timedelta,
+        identity: bool = False,
         environ: Mapping[str, str] | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -98,6 +100,7 @@ class LocalBackend:
         self._failed_ttl = failed_ttl
         self._grace_seconds = stop_grace.total_seconds()
         self._environ = inheritable_environ() if environ is None else inheritable_environ(environ)
+        self._identity = {IDENTITY_VARIABLE: USER_HEADER} if identity else {}
         self._sleep = sleep
         self._observer: Observer | None = None
         self._servers: dict[Key, Server] = {}
@@ -238,7 +241,7 @@ class LocalBackend:
             # The first path wins: the user's configuration holds, but for the token.
             paths = filter(None, (str(_CONFIG), extra.get(_CONFIG_PATH) or self._environ.get(_CONFIG_PATH)))
             extra[_CONFIG_PATH] = os.pathsep.join(paths)
-        return {**self._environ, **extra, "JUPYTER_TOKEN": server.token}
+        return {**self._environ, **extra, **self._identity, "JUPYTER_TOKEN": server.token}
 
     async def _watch(self, server: Server) -> End:
         """Run a server to its end, then forget it; tell the observer unless it was not ready yet, or was stopped."""

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from proxy.naming import USER_HEADER
+
 if TYPE_CHECKING:
     from proxy.workspace import Handle
 
@@ -23,6 +25,7 @@ INTERVAL_SECONDS: Final = 0.04
 DEADLINE_SECONDS: Final = 1.0
 """For one probe, from connecting to the status line."""
 OK: Final = 200
+_ASKER: Final = "notebook-proxy"  # where a user must be named, it is the proxy itself that asks
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 _POLITE_SECONDS: Final = 0.1
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")  # RFC 9112 section 4
@@ -69,6 +72,7 @@ def request_of(handle: Handle, target: str, *, accept: str = "*/*") -> bytes:
     host, port = handle.address
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     head = f"GET {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: {accept}\r\nConnection: close\r\n"
+    head += f"{USER_HEADER}: {_ASKER}\r\n"
     return head.encode("latin-1") + handle.header_lines + b"\r\n"
 
 

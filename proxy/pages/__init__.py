@@ -10,7 +10,7 @@ import json
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.pages.templates import LIVE_POLICY, SILENT_POLICY, Page
+from proxy.pages.templates import FRAMED_BY_NOBODY, LIVE_POLICY, SILENT_POLICY, Page
 from proxy.pages.view import view_of
 
 if TYPE_CHECKING:
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from proxy.pages.view import View
     from proxy.profiles import Profile
 
-__all__ = ["HEADERS", "answer", "dashboard", "view_of", "wants_page", "workspace"]
+__all__ = ["FRAMED_BY_NOBODY", "HEADERS", "answer", "dashboard", "view_of", "wants_page", "workspace"]
 
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": SILENT_POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",  # no other site's page can hold it in its process, to read it there
     "Server": "notebook-proxy",
     "Referrer-Policy": "same-origin",  # "no-referrer" would make a form's Origin null, which is refused
     "X-Content-Type-Options": "nosniff",

@@ -46,9 +46,10 @@ _COMMON: Final = {
     "script": f"<script>{_SCRIPT}</script>",
     "brand": _read("brand.html").strip(),
 }
+FRAMED_BY_NOBODY: Final = "frame-ancestors 'none'"
 _POLICY: Final = (
     f"default-src 'none'; style-src {_hash(_STYLE)}; img-src data:; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    f"{FRAMED_BY_NOBODY}"
 )
 SILENT_POLICY: Final = _POLICY
 """What a page without a script may do."""

@@ -45,6 +45,7 @@ class Order:
         handle: where it goes.
         forwarded: the `X-Forwarded-*` lines.
         touch: called whenever something passes, in either direction.
+        dropped: names of headers in canonical form that do not pass, beside those that never do.
 
     Attributes:
         body: all of the request's body, if it had come when the request was first sent; so it can be sent again.
@@ -55,13 +56,15 @@ class Order:
     handle: Handle
     forwarded: bytes
     touch: Callable[[], None]
+    dropped: frozenset[bytes] = frozenset()
     body: bytes | None = field(default=None, init=False)
 
     def head(self, extra: bytes = b"") -> bytes:
         """Return the request line and headers for the notebook server, with `extra` lines of the relay's own."""
         request, handle = self.request, self.handle
         ours = handle.header_lines + self.forwarded + extra
-        lines = request_lines(request.raw_headers, ours, replaced=handle.header_names)
+        replaced = handle.header_names | self.dropped if self.dropped else handle.header_names
+        lines = request_lines(request.raw_headers, ours, replaced=replaced)
         return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode("ascii"), self.target, lines)
 
     def place(self) -> Place:

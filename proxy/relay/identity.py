@@ -11,7 +11,8 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-USER: Final = b"x-forwarded-user"
+from proxy.naming import USER_HEADER
+
 _SEPARATORS: Final = re.compile(rb"[^0-9a-z]")
 _VISIBLE: Final = "!#$&'()*+,/:;=?@[]\"<>\\^`{|}"  # with letters, digits and `-._~` all visible ASCII but `%`
 # In canonical form. X-Forwarded-*, X-Real-Ip, X-Scheme: Tornado believes the latter two before the former.
@@ -61,6 +62,4 @@ def user_line(name: str) -> bytes:
     Args:
         name: any text; what is not visible ASCII, and `%`, is sent as %XX of its UTF-8.
     """
-    return (
-        f"X-Forwarded-User: {quote(name, safe=_VISIBLE, errors='surrogatepass')}\r\n".encode("ascii") if name else b""
-    )
+    return f"{USER_HEADER}: {quote(name, safe=_VISIBLE, errors='surrogatepass')}\r\n".encode("ascii") if name else b""

@@ -14,6 +14,7 @@ from proxy.auth import origins
 from proxy.config import Config, load
 from proxy.errors import BadRequest, ConfigError
 from proxy.gateway import Gateway
+from proxy.relay.upstream import Pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def gateway(**options: Any) -> Gateway:
     """Return a gateway that has nobody to ask."""
     none, second = cast("Any", None), timedelta(seconds=1)
-    return Gateway(none, none, none, namespace="default", page_after=second, hold_timeout=second, **options)
+    return Gateway(none, Pool(None), none, namespace="default", page_after=second, hold_timeout=second, **options)
 
 
 async def status_of(found: Gateway, host: str) -> int:

@@ -47,6 +47,11 @@ def complaint(**values: Any) -> str:
         ({"login_url": "javascript:alert(1)"}, "login_url"),
         ({"login_url": "https://a b"}, "login_url"),
         ({"listen": "0.0.0.0:8000"}, "without authentication"),
+        ({"allowed_origins": "https://ide.example/"}, "origins such as"),
+        ({"allowed_origins": "https://ide.example, *"}, "origins such as"),
+        ({"frame_ancestors": "none"}, "`self`, or origins"),
+        ({"frame_ancestors": "https://a.example; script-src"}, "`self`, or origins"),
+        ({"notebook_identity": True}, "off where auth is none"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(values: dict[str, Any], words: str) -> None:
@@ -66,6 +71,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(values: dict[str, Any], word
         {"auth": "jwt", "jwt_jwks_url": "http://localhost:8080/keys"},
         {"auth": "jwt", "jwt_public_key": "x", "jwt_algorithms": "RS256, ES256"},
         {"login_url": "https://login.example.org/?to={url}"},
+        {"allowed_origins": "https://ide.example:8443, http://*.apps.example", "frame_ancestors": "self"},
+        {"auth": "jwt", "jwt_secret": SECRET, "notebook_identity": True},
     ],
 )
 def test_what_makes_sense_is_allowed(values: dict[str, Any]) -> None:

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import uvloop
+from multidict import CIMultiDict
 
 import proxy
 from proxy.backends import guard, local, process
+from proxy.backends.kernels import ask
 from proxy.backends.local import LocalBackend
 from proxy.backends.probe import probe
 from proxy.errors import InvalidKey, StartFailed, StopFailed
@@ -580,6 +582,7 @@ HOLDER = """
 import asyncio, signal, sys
 from datetime import timedelta
 from pathlib import Path
+from proxy.backends.kernels import ask
 from proxy.backends.local import LocalBackend
 from proxy.workspace import Key
 
@@ -656,3 +659,64 @@ async def test_the_token_is_ours_whatever_the_user_has_configured(site: Site, tm
         status = handle.service_url / "ws" / KEY.workspace_id / "api" / "status"
         async with session.get(status, headers=handle.headers) as ours, session.get(status) as strangers:
             assert (ours.status, strangers.status) == (200, 403)
+
+
+async def test_with_identity_the_user_is_whom_the_proxy_names_and_nobody_else_is_let_in(
+    site: Site, tmp_path: Path
+) -> None:
+    own = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "HOME")}
+    Path(own["JUPYTER_CONFIG_DIR"]).mkdir()
+    disabled = "c.ServerApp.identity_provider_class = 'jupyter_server.auth.IdentityProvider'"
+    Path(own["JUPYTER_CONFIG_DIR"], "jupyter_server_config.py").write_text(disabled)
+    settings: dict[str, Any] = {"command": (), "environ": {**os.environ, **own}, "identity": True}
+    # A cookie of one answer must not let the next request in, so none is kept.
+    async with (
+        site.backend(**settings) as backend,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+    ):
+        handle = await backend.start(KEY)
+        base = handle.service_url / "ws" / KEY.workspace_id
+        token = dict(handle.headers)
+
+        async def status(
+            path: str, *names: str, headers: dict[str, str] = token, method: str = "GET", **sent: Any
+        ) -> int:
+            told = CIMultiDict([*headers.items(), *(("X-Forwarded-User", name) for name in names)])
+            async with session.request(method, base / path, headers=told, allow_redirects=False, **sent) as answer:
+                cookies.update({name: morsel.value for name, morsel in answer.cookies.items()})
+                bodies.append(await answer.read())
+                return answer.status
+
+        cookies: dict[str, str] = {}
+        bodies: list[bytes] = []
+        assert await status("api/me", "al%C3%AFce@example.org") == 200
+        assert json.loads(bodies[-1])["identity"]["username"] == "alïce@example.org"
+        assert await status("api/me") == 403
+        assert await status("api/me", "") == 403
+        assert await status("api/me", "alice", "root") == 403
+        assert await status("api/me", "alice", headers={}) == 403
+        assert await status("api/me", "alice", headers={"Authorization": "token wrong"}) == 403
+        assert await status("lab") == 302  # to where one could log in, if one could
+        assert await status("login") in (403, 404)
+        assert await status("login", "alice", method="POST", data={"password": token["Authorization"][6:]}) in (
+            403,
+            404,
+        )
+        assert await status("lab", "alice") == 200
+        assert (
+            await status("api/me", headers={"Cookie": "; ".join(f"{name}={text}" for name, text in cookies.items())})
+            == 403
+        )
+        assert (
+            await status(
+                "api/contents/x.txt", "alice", method="PUT", json={"type": "file", "content": "", "format": "text"}
+            )
+            == 201
+        )
+        assert await status("api/kernels", "alice", method="POST", json={}) == 201
+        channels = base / "api" / "kernels" / json.loads(bodies[-1])["id"] / "channels"
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await session.ws_connect(channels, headers=token)
+        async with session.ws_connect(channels, headers={**token, "X-Forwarded-User": "alice"}) as websocket:
+            assert not websocket.closed
+        assert await ask(KEY, handle) is not None

@@ -450,3 +450,12 @@ def test_the_readme_says_what_was_not_run() -> None:
 
     assert "## What has been run, and what has not" in text
     assert [path.name for path in OVERLAYS if f"`{path.name}`" not in text] == []
+
+
+def test_the_notebook_image_has_the_configuration_that_the_local_backend_has() -> None:
+    ours = ROOT / "proxy" / "backends" / "jupyter" / "jupyter_server_config.py"
+
+    assert (DEPLOY / "notebook" / "jupyter_server_config.py").read_bytes() == ours.read_bytes()
+    found = instructions(DEPLOY / "notebook" / "Dockerfile")
+    assert ("COPY", "jupyter_server_config.py /opt/notebook-proxy/") in found
+    assert ("ENV", "JUPYTER_CONFIG_PATH=/opt/notebook-proxy") in found

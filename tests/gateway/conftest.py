@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestClient
 
 from proxy.activity import Activity, Wake
-from proxy.auth.build import make_door
+from proxy.auth.build import framed_by, make_door, make_sites
 from proxy.config import Config
 from proxy.gateway import Gateway
 from proxy.relay.server import ClientServer, Limits
@@ -221,6 +221,9 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
             hold_timeout=config.hold_timeout,
             trusted_proxies=trusted,
             door=door,
+            sites=make_sites(config),
+            identity_header=config.identity_header,
+            frame_ancestors=framed_by(config),
             check_host=config.auth == "none",
             activity=judge,
             wake=Wake(wake, judge),

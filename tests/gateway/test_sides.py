@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy.auth.door import Door
+from proxy.auth.user import User
 from proxy.workspace import Phase
 from tests.gateway.conftest import DEMO, TOKEN
 from tests.relay.origin import Answers, ask, ask_upgrade, switch
@@ -187,3 +189,129 @@ async def test_a_redirect_is_relayed_and_never_followed(launch: Launch) -> None:
 
     assert response.status == 302
     assert len(proxy.origin.connections) == 1
+
+
+# Who asks, and from where ---------------------------------------------------------------------------------------------
+
+EVERYWHERE = User("al\u00efce@example.org", ("*",))
+
+
+class Known:
+    """A reader that knows everybody, by one name."""
+
+    def known(self, request: object, target: object) -> User | None:
+        return EVERYWHERE
+
+    async def identify(self, request: object, target: object) -> User:
+        return EVERYWHERE
+
+
+@pytest.mark.parametrize("request_of", [ask, ask_upgrade])
+@pytest.mark.parametrize("trusted", [(), (ip_network("127.0.0.0/8"),)])
+async def test_the_notebook_is_told_who_asks_by_us_alone(launch: Launch, request_of: type, trusted: tuple[()]) -> None:
+    answers = Answers()
+    proxy = await launch(answers, door=Door(Known()), trusted=trusted)
+
+    told = ("Connection: X-Forwarded-User", "X-Forwarded-User: root", "X_Forwarded_User: root", "Remote-User: root")
+    await (await proxy.sent(request_of("/ws/demo/api", *told, "Origin: http://localhost"))).take_response()
+
+    (request,) = answers.requests
+    assert request.values(b"x-forwarded-user") == [b"al%C3%AFce@example.org"]
+    assert b"root" not in request.head
+
+
+async def test_nobody_is_named_where_nobody_is_asked(launch: Launch) -> None:
+    answers = Answers()
+    proxy = await launch(answers)
+
+    await (await proxy.sent(ask("/ws/demo/api", "X-Forwarded-User: root"))).take_response()
+
+    assert b"x-forwarded-user" not in answers.requests[0].head.lower()
+
+
+async def test_an_identity_header_of_the_operators_own_does_not_reach_the_notebook(launch: Launch) -> None:
+    answers = Answers()
+    trusted = [ip_network("127.0.0.0/8")]
+    auth = {"auth": "forward", "identity_header": "X-Corp-Login"}
+    proxy = await launch(answers, door=Door(Known()), auth=auth, trusted=trusted)
+
+    await (await proxy.sent(ask("/ws/demo/api", "X-Corp-Login: alice", "x_corp.login: root"))).take_response()
+
+    assert b"corp" not in answers.requests[0].head.lower()
+
+
+ACTS = [
+    ask("/ws/demo/api/kernels", method="POST", body=b"{}"),
+    ask("/ws/demo/api/contents/x", method="DELETE"),
+    ask("/ws/demo/_proxy/stop", method="POST", body=b""),
+    ask("/api/workspaces/demo/start", method="POST", body=b""),
+    ask("/api/workspaces/demo", method="DELETE"),
+    ask_upgrade("/ws/demo/api/kernels/1/channels"),
+]
+
+
+@pytest.mark.parametrize("request_bytes", ACTS)
+@pytest.mark.parametrize(
+    ("line", "passes"),
+    [
+        ("X-None: 1", False), ("Cookie: a=b", False), ("Authorization: token x", False), ("Origin: null", False),
+        ("Origin: http://localhost:1", False), ("Origin: http://localhost", True),
+        ("Origin: http://evil.example", False),
+        ("Sec-Fetch-Site: same-site", False), ("Sec-Fetch-Site: same-origin", True), ("Authorization: Bearer x", True),
+        ("Origin: https://ide.example", True),
+    ],
+)  # fmt: skip
+async def test_where_a_credential_is_needed_an_act_shows_whose_it_is_before_anything_is_started(
+    launch: Launch, request_bytes: bytes, line: str, *, passes: bool
+) -> None:
+    auth = {"auth": "forward", "allowed_origins": "https://ide.example"}
+    proxy = await launch(Answers(), door=Door(Known()), auth=auth, trusted=[ip_network("127.0.0.0/8")])
+
+    client = await proxy.sent(request_bytes.replace(b"\r\n\r\n", f"\r\n{line}\r\n\r\n".encode(), 1))
+    response = await client.take_response()
+
+    assert (response.status == 403) != passes
+    if not passes:
+        assert b"cross-origin" in response.body
+        assert not proxy.backend.starts
+        assert not proxy.backend.stops
+        assert not proxy.origin.connections
+
+
+@pytest.mark.parametrize("request_bytes", ACTS)
+async def test_where_nobody_needs_a_credential_programs_act_as_they_are(launch: Launch, request_bytes: bytes) -> None:
+    proxy = await launch(Answers())
+
+    assert (await (await proxy.sent(request_bytes)).take_response()).status != 403
+
+
+async def test_a_page_on_plain_http_may_not_act_where_an_ingress_speaks_https(launch: Launch) -> None:
+    proxy = await launch(Answers(), trusted=[ip_network("127.0.0.0/8")])
+    plain = ("X-Forwarded-Proto: https", "Origin: http://localhost")
+
+    response = await (await proxy.sent(ask_upgrade("/ws/demo/x", *plain))).take_response()
+
+    assert response.status == 403
+    assert not proxy.backend.starts
+
+
+# What we say ourselves ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["/", "/nowhere", "/ws/demo/_proxy/", "/ws/UPPER/", "/api/workspaces", "/ws/demo"])
+@pytest.mark.parametrize(
+    ("configured", "allowed"), [("", "'none'"), ("self, https://portal.example", "'self' https://portal.example")]
+)
+async def test_every_answer_of_our_own_says_who_may_frame_it(
+    launch: Launch, target: str, configured: str, allowed: str
+) -> None:
+    proxy = await launch(auth={"frame_ancestors": configured})
+
+    response = await (await proxy.sent(ask(target, "Accept: text/html"))).take_response()
+
+    (policy,) = response.values(b"content-security-policy")
+    assert b"default-src 'none'" in policy
+    assert policy.count(b"frame-ancestors") == 1
+    assert f"frame-ancestors {allowed}".encode() in policy.split(b"; ")
+    assert response.values(b"x-content-type-options") == [b"nosniff"]
+    assert response.values(b"referrer-policy") in ([b"same-origin"], [b"no-referrer"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.kubernetes.overlay import fill_all, merge
 from proxy.backends.kubernetes.ownership import WORKSPACE, labels_of
-from proxy.naming import fill, placeholders
+from proxy.naming import IDENTITY_VARIABLE, USER_HEADER, fill, placeholders
 from proxy.target import PREFIX
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ def _environment(key: Key, config: Config, secret: str) -> list[dict[str, Any]]:
         "JUPYTER_RUNTIME_DIR": f"{_SCRATCH}/jupyter-runtime",  # connection files of dead kernels do not
         **{name: _literal(fill(value, values)) for name, value in config.extra_env_vars.items()},
     }
+    if config.notebook_identity:
+        plain[IDENTITY_VARIABLE] = USER_HEADER
     plain.pop("JUPYTER_TOKEN", None)
     token = {"name": "JUPYTER_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": TOKEN_FIELD}}}
     return [token, *({"name": name, "value": value} for name, value in plain.items())]

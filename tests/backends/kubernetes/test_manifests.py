@@ -206,6 +206,15 @@ def test_own_variables_are_filled_in_and_replace_all_but_the_token() -> None:
     assert found["JUPYTER_TOKEN"] is None
 
 
+def test_with_identity_the_pod_is_told_in_which_header_its_user_comes_whatever_the_operators_variables_say() -> None:
+    theirs = {"NOTEBOOK_IDENTITY_HEADER": "X-Mine"}
+
+    assert environment_of(Config(notebook_identity=True, extra_env_vars=theirs))["NOTEBOOK_IDENTITY_HEADER"] == (
+        "X-Forwarded-User"
+    )
+    assert "NOTEBOOK_IDENTITY_HEADER" not in environment_of(Config())
+
+
 def test_the_token_comes_from_the_secret_and_stands_nowhere_else() -> None:
     [token] = [entry for entry in container_of()["env"] if entry["name"] == "JUPYTER_TOKEN"]
     secret = build_secret(KEY, CONFIG, "t0ken", OWNER)
