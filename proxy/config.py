@@ -304,7 +304,16 @@ def _validated(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
 
 
 def load(flags: Mapping[str, str] | None = None, config_file: Path | None = None) -> Config:
-    """Return the settings that hold: defaults, then the file, then the environment, then flags; later wins.
+    """Return the settings that hold; see `load_with_sources`."""
+    return load_with_sources(flags, config_file)[0]
+
+
+def load_with_sources(
+    flags: Mapping[str, str] | None = None, config_file: Path | None = None
+) -> tuple[Config, dict[str, str]]:
+    """Return the settings that hold, and where each comes from that is not the default.
+
+    Defaults, then the file, then the environment, then flags; later wins. What is given as empty is the default.
 
     Args:
         flags: field name to text, as given on the command line; absent ones are left out.
@@ -314,9 +323,11 @@ def load(flags: Mapping[str, str] | None = None, config_file: Path | None = None
         ConfigError: in one line, which value is wrong, where it came from and what is allowed.
     """
     values, sources = gather(Config, flags or {}, config_file)
-    config = _validated(values, sources).with_defaults()
+    given = _validated(values, sources)
+    config = given.with_defaults()
     config.check(sources)
-    return config
+    is_set = {name for name in given.model_fields_set if not _is_empty(name, getattr(given, name))}
+    return config, {name: source for name, source in sources.items() if name in is_set}
 
 
 def is_in_cluster(environ: Mapping[str, str] = os.environ) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
-from proxy.config import ENV_PREFIX, Config
+from proxy.cli.exits import Exit, Failed
+from proxy.cli.terminal import PROG
+from proxy.config import ENV_PREFIX, Config, load_with_sources, unknown_variables
+from proxy.errors import ConfigError
 from proxy.settings_page import flag_texts
 
 if TYPE_CHECKING:
-    import argparse
-
     from pydantic.fields import FieldInfo
+
+    from proxy.cli.terminal import Commands, Parser
 
 SOURCES: Final = f"""\
 A setting has one name in three places; the later one wins:
@@ -39,6 +44,40 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         groups[title].add_argument(
             flag, dest=name, metavar=metavar, help=text.replace("%", "%%"), nargs="?" if alone else None, const=alone
         )
+
+
+def settings_of(given: dict[str, Any]) -> tuple[Config, dict[str, str]]:
+    """Return the settings that the flags, the environment and the file give, and where each comes from.
+
+    Args:
+        given: the flags that are settings, and `config_file`; nothing else.
+
+    Raises:
+        Failed: one of them is wrong.
+    """
+    config_file = given.pop("config_file", None)
+    for sentence in unknown_variables():
+        sys.stderr.write(f"{PROG}: {sentence}\n")
+    try:
+        return load_with_sources(given, config_file)
+    except ConfigError as error:
+        raise Failed(str(error), Exit.USAGE) from None
+
+
+def add_settings_command(commands: Commands, name: str, words: str) -> Parser:
+    """Add a command that takes the flags of all settings; what else it takes is added to what this returns."""
+    parser = commands.add_parser(
+        name,
+        help=words,
+        description=f"{words[0].upper()}{words[1:]}.",
+        usage=f"{PROG} {name} [options] [--config FILE] [--<setting> VALUE ...]",
+        epilog=SOURCES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    add_settings(parser)
+    return parser
 
 
 def _metavar(info: FieldInfo) -> str:

@@ -15,9 +15,10 @@ from proxy.backends.kubernetes.api_errors import ApiFailure
 from proxy.backends.kubernetes.calls import APPS, CORE, Calls, refused
 from proxy.backends.kubernetes.fence import annotations_of, format_time, last_active_of
 from proxy.backends.kubernetes.noting import find_notes
-from proxy.backends.kubernetes.profiled import with_profile
+from proxy.backends.kubernetes.profiled import build_profiled
 from proxy.backends.kubernetes.surroundings import Surroundings
 from proxy.errors import ForeignObject, StartFailed
+from proxy.notes import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from proxy.backends.kubernetes.keys import Keys
     from proxy.clock import Clock
     from proxy.config import Config
-    from proxy.notes import Notes
     from proxy.workspace import Key
 
 _LOOKS: Final = 5  # how often a name that is taken and free again in turn is looked at
@@ -107,12 +107,7 @@ class Objects:
 
     async def _build(self, key: Key) -> Object:
         """Return the Deployment of a workspace with the profile that is chosen for it now."""
-        config, profile = self._config, ""
-        if config.profiles:
-            config, profile = with_profile(config, await self._notes(key))
-        body = _stamped(manifests.build_deployment(key, config))
-        body["metadata"]["annotations"][ownership.PROFILE] = profile
-        return body
+        return build_profiled(key, self._config, await self._notes(key) if self._config.profiles else Notes())
 
     async def _notes(self, key: Key) -> Notes:
         try:
@@ -214,13 +209,6 @@ def looks_ready(deployment: Mapping[str, Any]) -> bool:
 def _path(key: Key, plural: str) -> str:
     group_version = APPS if plural == "deployments" else CORE
     return path_to(group_version, plural, key.namespace, key.safe_deployment_name())
-
-
-def _stamped(body: Object) -> Object:
-    """Return a Deployment whose pods say of which template they are."""
-    stamp = {ownership.TEMPLATE_HASH: body["metadata"]["annotations"][ownership.TEMPLATE_HASH]}
-    body["spec"]["template"]["metadata"]["annotations"] |= stamp
-    return body
 
 
 def _is_ending(found: Mapping[str, Any]) -> bool:
