@@ -1,5 +1,5 @@
 # The commands of this project; `make` alone lists them. Everything is installed into .venv, nothing elsewhere, but
-# `make test` adds Debian's chromium, nginx-light and haproxy where it runs as root and finds none.
+# `make test` adds Debian's chromium, nginx-light, haproxy and prometheus where it runs as root and finds none.
 
 PYTHON ?= python3
 VENV := .venv
@@ -44,15 +44,17 @@ fmt: $(VENV)/.test ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.test ## write the tables of settings, activity and exit statuses into the README
+docs: $(VENV)/.test ## write the tables of settings, activity, exit statuses and metrics into README and docs
 	@$(BIN)/notebook-proxy settings > $(VENV)/settings.md
 	@$(BIN)/python -c 'from proxy.activity import markdown; print(markdown(), end="")' > $(VENV)/activity.md
 	@$(BIN)/python -c 'from proxy.cli.exits import table; print(table(), end="")' > $(VENV)/exits.md
-	@for table in settings activity exits; do \
+	@$(BIN)/python -c 'from proxy.metrics_list import markdown; print(markdown(), end="")' > $(VENV)/metrics.md
+	@for table in settings activity exits metrics; do \
+	    page=README.md; [ $$table != metrics ] || page=docs/metrics.md; \
 	    awk -v begin="<!-- $$table -->" -v end="<!-- /$$table -->" 'FNR == NR { table = table $$0 "\n"; next } \
 	        $$0 == begin { print $$0 "\n\n" table; inside = 1 } \
 	        $$0 == end { inside = 0 } \
-	        !inside' $(VENV)/$$table.md README.md > $(VENV)/README.md && cat $(VENV)/README.md > README.md; \
+	        !inside' $(VENV)/$$table.md $$page > $(VENV)/page.md && cat $(VENV)/page.md > $$page; \
 	done
 
 dist: $(VENV)/.release ## build what is released into dist/, install it where nothing else is, and list its parts
@@ -95,12 +97,13 @@ browser:
 	    && ! command -v google-chrome >/dev/null; then missing="chromium"; fi; \
 	if ! command -v nginx >/dev/null && [ ! -x /usr/sbin/nginx ]; then missing="$$missing nginx-light"; fi; \
 	if ! command -v haproxy >/dev/null && [ ! -x /usr/sbin/haproxy ]; then missing="$$missing haproxy"; fi; \
+	if ! command -v promtool >/dev/null; then missing="$$missing prometheus"; fi; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing Debian's" $$missing "for the tests ..."; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	      apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null \
 	    || echo $$missing "could not be installed" >&2; \
-	    for server in nginx haproxy; do case "$$missing" in *$$server*) \
+	    for server in nginx haproxy prometheus; do case "$$missing" in *$$server*) \
 	        [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$server;; esac; done; \
 	fi
 

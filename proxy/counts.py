@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from proxy.report import Step
+from proxy.workspace import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -134,7 +135,7 @@ class SupervisorCounts:
     phase_seconds: dict[str, Histogram] = field(
         default_factory=lambda: {phase: Histogram(START_SECONDS) for phase in dict.fromkeys(PHASES.values())}
     )
-    moves: Tally = field(default_factory=Tally)
+    moves: Tally = field(default_factory=lambda: Tally([(event.value,) for event in Event]))
     reaps: Tally = field(default_factory=lambda: Tally([("idle",), ("too-old",)]))
     vetoes: Tally = field(default_factory=lambda: Tally([("in-use",), ("busy",), ("unknown",), ("contested",)]))
     reap_errors: int = 0

@@ -18,7 +18,9 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 _COMMANDS: Final = ("chromium", "chromium-browser", "google-chrome")
-_HOW: Final = "install Debian's `chromium`, `nginx-light` and `haproxy`, or set CHROMIUM to a Chromium's path"
+_HOW: Final = (
+    "install Debian's `chromium`, `nginx-light`, `haproxy` and `prometheus`, or set CHROMIUM to a Chromium's path"
+)
 _MARKS: Final = {"browser", "front"}  # of tests that need what pip cannot install
 _SYSTEM_COMMANDS: Final = "/usr/sbin"  # where Debian has nginx, and no user's PATH leads
 
@@ -62,6 +64,13 @@ def haproxy() -> Path:
 
 
 @pytest.fixture(scope="session")
+def promtool() -> Path:
+    """The path of Prometheus' promtool. Without one the test is skipped, or fails where the browser is required."""
+    found = shutil.which("promtool")
+    return Path(found) if found else _leave_out(f"no promtool found: {_HOW}")
+
+
+@pytest.fixture(scope="session")
 def nginx() -> Path:
     """The path of an nginx. Without one the test is skipped, or fails where the browser is required."""
     return find_nginx() or _leave_out(f"no nginx found: {_HOW}")
@@ -92,5 +101,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     if left_out := _left_out(terminalreporter):
         names = ", ".join(nodeid.rpartition("::")[2] for nodeid in left_out)
         terminalreporter.write_line(
-            f"Left out {len(left_out)} browser and web server tests ({names}): {_HOW}.", yellow=True
+            f"Left out {len(left_out)} browser, web server and Prometheus tests ({names}): {_HOW}.", yellow=True
         )

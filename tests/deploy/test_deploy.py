@@ -31,7 +31,9 @@ DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "base"
 PER_WORKSPACE = DEPLOY / "overlays" / "namespace-per-workspace"
 OVERLAYS = sorted(path.parent for path in DEPLOY.glob("overlays/*/kustomization.yaml"))
-YAML_FILES = sorted(DEPLOY.rglob("*.yaml"))
+YAML_FILES = sorted(
+    path for path in DEPLOY.rglob("*.yaml") if path.parent.name != "monitoring"
+)  # Prometheus reads that
 INGRESSES = ("gateway-api", "nginx-ingress", "traefik")
 # Custom resources: what must be there, since their schemas are not.
 CUSTOM = {
