@@ -53,9 +53,11 @@ class Admin:
         sight: what is shown.
         actions: what is done.
         streams: carries events.
+        is_open: nobody is asked who they are, at an address that others may reach.
     """
 
-    def __init__(self, sight: Sight, actions: Actions, streams: Streams) -> None:
+    def __init__(self, sight: Sight, actions: Actions, streams: Streams, *, is_open: bool = False) -> None:
+        self._is_open = is_open
         self._sight = sight
         self._actions = actions
         self._streams = streams
@@ -115,7 +117,13 @@ class Admin:
         shown, summary = self._sight.rows()
         views = [self._sight.view(report, is_row=True) for report in shown]
         return answers.of_page(
-            pages.dashboard(views, summary=summary, events_url="/api/events", profiles=self._sight.supervisor.profiles)
+            pages.dashboard(
+                views,
+                summary=summary,
+                events_url="/api/events",
+                profiles=self._sight.supervisor.profiles,
+                is_open=self._is_open,
+            )
         )
 
     def _list(self, query: dict[str, list[str]]) -> web.StreamResponse:

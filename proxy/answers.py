@@ -38,6 +38,7 @@ def of_error(request: web.BaseRequest, error: ProxyError, *, status_url: str = "
         error, as_page=is_for_person(request), status_url=status_url, can_repeat=can_repeat
     )
     headers.update(error.headers)
+    headers["Referrer-Policy"] = "no-referrer"  # a bad token may still stand in the address; an error has no form
     return web.Response(status=status, body=body.encode(errors="backslashreplace"), headers=headers)
 
 

@@ -98,6 +98,7 @@ class App:
                 sites=make_sites(self.config),
                 identity_header=self.config.identity_header,
                 frame_ancestors=framed_by(self.config),
+                is_open=self.config.insecure_no_auth,
                 check_host=self.config.auth == "none" and not self.config.insecure_no_auth,
                 scheme=self._scheme,
                 activity=activity,

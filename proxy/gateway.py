@@ -79,6 +79,7 @@ class Gateway:
         sites: which pages may act; by default our own.
         identity_header: in which a trusted proxy says who asks; no notebook server gets to see it.
         frame_ancestors: whose pages may show ours in a frame, as Content Security Policy has it; by default nobody's.
+        is_open: nobody is asked, wherever they come from; said on the dashboard.
         check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
         scheme: what the listener speaks, `http` or `https`.
         activity: judges what counts.
@@ -100,6 +101,7 @@ class Gateway:
         sites: Sites | None = None,
         identity_header: str = "",
         frame_ancestors: str = "",
+        is_open: bool = False,
         check_host: bool = True,
         scheme: str = "http",
         activity: Activity | None = None,
@@ -127,7 +129,7 @@ class Gateway:
         wake = wake or Wake("any", self._activity)
         self._hold = Hold(sight, wake, page_after=page_after, timeout=hold_timeout)
         self._reserved = Reserved(sight, actions, self.streams)
-        self._admin = Admin(sight, actions, self.streams)
+        self._admin = Admin(sight, actions, self.streams, is_open=is_open)
 
     @property
     def in_flight(self) -> int:

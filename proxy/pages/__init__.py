@@ -110,7 +110,13 @@ def workspace(view: View, *, go: str = "") -> tuple[str, dict[str, str]]:
 
 
 def dashboard(
-    views: Iterable[View], *, summary: str, events_url: str, profiles: Sequence[Profile] = (), footer: str = ""
+    views: Iterable[View],
+    *,
+    summary: str,
+    events_url: str,
+    profiles: Sequence[Profile] = (),
+    footer: str = "",
+    is_open: bool = False,
 ) -> tuple[str, dict[str, str]]:
     """Return body and headers of the page at `/`.
 
@@ -120,6 +126,7 @@ def dashboard(
         events_url: where the page is told what changes.
         profiles: what is offered.
         footer: one line of text.
+        is_open: nobody is asked who they are, at an address that others may reach.
     """
     rows = "".join(_row(view, profiles) for view in views)
     body = _DASHBOARD.fill(
@@ -127,6 +134,7 @@ def dashboard(
         rows=rows,
         blank=_row(_BLANK, profiles),
         none_hidden=" hidden" if rows else "",
+        open_hidden="" if is_open else " hidden",
     )
     headers = {**HEADERS, "Content-Security-Policy": LIVE_POLICY, "Content-Type": "text/html; charset=utf-8"}
     return body, headers

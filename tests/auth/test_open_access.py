@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -67,8 +68,21 @@ async def test_a_start_that_lets_everyone_in_is_said_in_the_log(
     config = Config(listen="127.0.0.1:0", backend="local", local_root=tmp_path, insecure_no_auth=switch)
 
     async with App(config) as app, ClientSession(headers={"Host": "notebooks.example.org"}) as client:
-        status = (await client.get(app.url)).status
+        answer = await client.get(app.url)
+        status, page = answer.status, await answer.text()
 
     warnings = [record.getMessage() for record in caplog.records if "authentication is off" in record.getMessage()]
     assert len(warnings) == times
     assert status == (200 if times else 400)
+    notice = re.search(r"<p class=.note warn.(.*?)>Authentication is off", page)
+    assert (notice is not None and "hidden" not in notice[1]) is bool(times)
+
+
+async def test_where_only_this_machine_may_ask_nothing_is_said(tmp_path: Path) -> None:
+    async with (
+        App(Config(listen="127.0.0.1:0", backend="local", local_root=tmp_path)) as app,
+        ClientSession() as client,
+    ):
+        page = await (await client.get(app.url)).text()
+
+    assert re.search(r"<p class=.note warn. hidden>Authentication is off", page)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy import __version__
 from tests.bench import load, report
 from tests.bench.cases import CASES, Case, Lane
-from tests.bench.contestants import DIRECT, ON_CLUSTER, OURS, Contestant, StandIns, all_contestants
+from tests.bench.contestants import DIRECT, ON_CLUSTER, OURS, WITH_AUTH, Contestant, StandIns, all_contestants
 from tests.bench.notebook import find_nginx
 from tests.bench.programs import REPOSITORY, Cores, plan_cores
 from tests.bench.report import Samples
@@ -98,7 +98,7 @@ def run(given: argparse.Namespace, cores: Cores) -> tuple[list[Samples], list[st
         stack.callback(stand_ins.stop)
         everybody, left_out = [], []
         for contestant in all_contestants(cores, stand_ins):
-            if given.contestant and contestant.name not in (*given.contestant, OURS, ON_CLUSTER, DIRECT):
+            if given.contestant and contestant.name not in (*given.contestant, OURS, ON_CLUSTER, WITH_AUTH, DIRECT):
                 continue
             if reason := contestant.missing():
                 left_out.append(f"{contestant.name} is left out: {reason}")

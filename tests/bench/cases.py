@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tests.bench import load
-from tests.bench.contestants import CHP, DIRECT, NAIVE, NGINX, ON_CLUSTER, OURS, Contestant, Running
+from tests.bench.contestants import CHP, DIRECT, NAIVE, NGINX, ON_CLUSTER, OURS, TOKEN, WITH_AUTH, Contestant, Running
 from tests.bench.fixed_rate import latencies_at, percentile
 from tests.bench.notebook import SIZES
 from tests.bench.programs import REPOSITORY
@@ -209,11 +209,22 @@ def _versus(metric: str, **bounds: float) -> tuple[Bar, ...]:
 
 _GROWS_LITTLE: Final = Bar(GROWTH, 8, at_least=False)
 
+_PAIR: Final = (WITH_AUTH, OURS)
+_COSTS_LITTLE: Final = (Bar(RATE, 0.92, OURS, of=WITH_AUTH), Bar(CPU, 1.08, OURS, at_least=False, of=WITH_AUTH))
+_BEARER: Final = {"Authorization": f"Bearer {TOKEN}"}
+_COOKIE: Final = {**load.JUPYTERLAB, "Cookie": f"{load.JUPYTERLAB['Cookie']}; notebook-proxy={TOKEN}"}
+
 CASES: Final = (
     Case("get-1", "small GET, 1 connection", partial(_small, 1, None)),
     Case("get-32", "small GET, 32 connections", partial(_small, 32, None), _versus(RATE, nginx=0.45, chp=6, naive=2.5)),
     Case("get-256", "small GET, 256 connections", partial(_small, 256, None)),
     Case("get-jupyterlab", "small GET with JupyterLab's headers, 32 connections", partial(_small, 32, load.JUPYTERLAB)),
+    # Both are sent the same; what differs is whether it is asked for.
+    Case("auth", "small GET with a bearer token, 32 connections", partial(_small, 32, _BEARER), _COSTS_LITTLE, _PAIR),
+    Case(
+        "auth-cookie", "the same with JupyterLab's headers and the cookie", partial(_small, 32, _COOKIE),
+        _COSTS_LITTLE, _PAIR,
+    ),
     Case("get-1m", "GET of 1 MB", partial(_large_get, "1m"), (*_versus(THROUGHPUT, nginx=1), _GROWS_LITTLE)),
     Case("get-256m", "GET of 256 MB", partial(_large_get, "256m"), (*_versus(THROUGHPUT, nginx=1), _GROWS_LITTLE)),
     Case("post-64m", "POST of 64 MB", _large_post, (*_versus(THROUGHPUT, nginx=1), _GROWS_LITTLE)),

@@ -16,6 +16,7 @@ import urllib.request
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Protocol
 
+from tests.auth.tokens import SECRET, token
 from tests.bench import notebook
 from tests.bench.programs import REPOSITORY, Cores, Program, free_port
 
@@ -27,6 +28,8 @@ OURS, NGINX, CHP, NAIVE, DIRECT = (
     "notebook-proxy", "nginx", "configurable-http-proxy", "naive aiohttp", "direct",
 )  # fmt: skip
 ON_CLUSTER: Final = "notebook-proxy on kubernetes"
+WITH_AUTH: Final = "notebook-proxy, auth: jwt"
+TOKEN: Final = token("bench", "*")
 KINDS: Final = ("static", "socket")
 FIRST: Final = "/ws/static/api"
 
@@ -142,6 +145,7 @@ class Ours:
     """This proxy with its local backend; the stand-ins are its notebook servers."""
 
     name = OURS
+    _query = ""
 
     def __init__(self, cores: Cores, flags: Sequence[str] = ()) -> None:
         self._cores = cores
@@ -159,14 +163,28 @@ class Ours:
             sys.executable, "-m", "proxy", "serve", f"--listen=127.0.0.1:{port}", "--backend=local",
             f"--local-root={directory}/workspaces", f"--notebook-command={shlex.join(command)}", *self._flags,
         ]  # fmt: skip
-        program, seconds = _run(argv, self._cores.proxy, directory, port, "/")
+        program, seconds = _run(argv, self._cores.proxy, directory, port, f"/{self._query}")
         try:
             for kind in KINDS:
-                program.until(port, f"/ws/{kind}/api")
+                program.until(port, f"/ws/{kind}/api{self._query}")
         except BaseException:
             program.stop()
             raise
         return Running(dict.fromkeys(KINDS, port), [program], started_in=seconds)
+
+
+class WithAuth(Ours):
+    """The same, and it asks for a token. What is sent to it must have one."""
+
+    name = WITH_AUTH
+    _query = f"?token={TOKEN}"
+
+    def start(self, directory: Path) -> Running:
+        directory.mkdir(parents=True, exist_ok=True)
+        secret = directory / "jwt-secret"
+        secret.write_text(SECRET)
+        self._flags = ("--auth=jwt", f"--jwt-secret-file={secret}")
+        return super().start(directory)
 
 
 class Nginx:
@@ -281,5 +299,5 @@ def all_contestants(cores: Cores, stand_ins: StandIns) -> list[Contestant]:
     """Return everybody, ours first."""
     return [
         Ours(cores), Nginx(cores, stand_ins), Chp(cores, stand_ins), Naive(cores, stand_ins), Direct(stand_ins),
-        OnCluster(cores),
+        OnCluster(cores), WithAuth(cores),
     ]  # fmt: skip

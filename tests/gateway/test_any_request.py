@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from posixpath import normpath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.activity import Activity, Wake
+from proxy.auth.build import make_door
 from proxy.clock import SystemClock
 from proxy.config import Config
 from proxy.gateway import Gateway
@@ -22,6 +23,7 @@ from proxy.relay.upstream import Pool
 from proxy.relay.websocket import WebsocketRelay
 from proxy.supervisor import Supervisor
 from proxy.workspace import is_label
+from tests.auth.tokens import SECRET, token
 from tests.gateway.conftest import MovingBackend
 from tests.relay.origin import Answers, Origin, connect
 
@@ -51,16 +53,16 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged() -> AsyncIterator[Stage]:
+async def staged(**auth: Any) -> AsyncIterator[Stage]:
     answers = Answers()
     async with Origin(answers) as origin:
         backend, pool, judge = MovingBackend(origin.port), Pool(None), Activity("traffic")
-        config = Config()
+        config = Config(**auth)
         supervisor = Supervisor(backend, config)
         gateway = Gateway(
             supervisor, pool, WebsocketRelay(pool), namespace="default", activity=judge, wake=Wake("any", judge),
             clock=SystemClock(), page_after=config.page_after,
-            hold_timeout=config.hold_timeout,
+            hold_timeout=config.hold_timeout, door=make_door(config), check_host=not auth,
         )  # fmt: skip
         server = ClientServer(gateway.handle)
         listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
@@ -75,6 +77,15 @@ async def staged() -> AsyncIterator[Stage]:
 def stage() -> Iterator[tuple[asyncio.Runner, Stage]]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         context = staged()
+        yield runner, runner.run(context.__aenter__())
+        runner.run(context.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[tuple[asyncio.Runner, Stage]]:
+    """The same, where a token is asked for."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        context = staged(auth="jwt", jwt_secret=SECRET)
         yield runner, runner.run(context.__aenter__())
         runner.run(context.__aexit__(None, None, None))
 
@@ -129,6 +140,46 @@ def test_path_that_is_authorised_is_the_one_that_is_routed_and_the_one_that_is_f
     for reading in readings(forwarded):
         assert normpath(reading).startswith((base + b"/", base))
         assert b"\x00" not in reading
+
+
+DEMO = token("alice", "demo")
+CREDENTIALS = st.sampled_from(
+    [
+        f"Authorization: Bearer {DEMO}", f"authorization: bearer {DEMO}", f"Authorization: token {DEMO}",
+        f"Cookie: notebook-proxy={DEMO}", f"Cookie: a=b; notebook-proxy={DEMO}; c",
+        f"Cookie: notebook-proxy-site={DEMO}",
+        f"Cookie: __Secure-notebook-proxy={DEMO}", f"X-Token: {DEMO}", f"Authorization: Bearer {DEMO[:-2]}",
+        "Cookie: notebook-proxy=x", "X-Forwarded-User: alice", "Sec-Fetch-Mode: navigate",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(target=TARGETS, in_query=st.booleans(), lines=st.lists(CREDENTIALS, max_size=3))
+def test_whatever_is_asked_in_whatever_form_nobody_reaches_what_is_not_theirs_or_passes_their_token_on(
+    guarded: tuple[asyncio.Runner, Stage], target: str, in_query: bool, lines: list[str]
+) -> None:
+    runner, proxy = guarded
+    if in_query:
+        target += f"{'&' if '?' in target else '?'}token={DEMO}"
+    head = "".join(f"{line}\r\n" for line in lines)
+
+    answer, reached = runner.run(
+        proxy.exchange(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode("latin-1"))
+    )
+
+    assert answer.status < 500
+    assert set(proxy.backend.starts) <= ({"demo"} if reached else set())
+    for request in reached:
+        path = request.target.partition(b"?")[0]
+        for reading in readings(path):
+            assert normpath(reading).startswith(b"/ws/demo")
+        assert path.split(b"/")[2] == b"demo"
+        named = {line.partition(":")[0].lower() for line in lines if DEMO in line} | ({"query"} if in_query else set())
+        assert named & {"authorization", "cookie", "query"}
+        # What a client writes elsewhere than where credentials are is no credential, and passes.
+        kept = b"\r\n".join(line for line in request.lines if not line.startswith(b"X-Token:"))
+        assert not [part for part in DEMO.encode().split(b".") if part in request.target + kept]
 
 
 NAMES = st.one_of(
