@@ -93,7 +93,7 @@ def _restart(given: dict[str, Any]) -> int:
 
 def _extend(given: dict[str, Any]) -> int:
     name = checked_id(given)
-    _duration("--by", given["by"])
+    duration_of("--by", given["by"])
     with client_of(given) as client:
         _, status = client.post(path_to(name, "extend"), {"by": given["by"]})
     kept = to_second(status["extended_until"] or status["due_at"])
@@ -201,10 +201,15 @@ def _done(given: dict[str, Any], status: dict[str, Any], words: str) -> int:
 
 def _until(given: dict[str, Any]) -> float:
     """Return the monotonic moment of `--timeout`."""
-    return time.monotonic() + _duration("--timeout", given["timeout"])
+    return time.monotonic() + duration_of("--timeout", given["timeout"])
 
 
-def _duration(flag: str, text: str) -> float:
+def duration_of(flag: str, text: str) -> float:
+    """Return the seconds that a flag names.
+
+    Raises:
+        Failed: it names none, or none above zero.
+    """
     try:
         seconds = parse_duration(text).total_seconds()
     except ValueError as error:

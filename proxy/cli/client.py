@@ -146,6 +146,7 @@ class Client:
             )
         else:
             self._connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+        self._certificate: Mapping[str, Any] | None = None
         self.is_new = True
         """Whether no answer has come on this connection yet: another replica may answer than before."""
 
@@ -154,6 +155,10 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+    def certificate(self) -> Mapping[str, Any] | None:
+        """Return the certificate that the server showed last, which is trusted; None without TLS."""
+        return self._certificate
 
     def get(self, path: str) -> Any:
         """Return the JSON that is at a path of the API.
@@ -171,17 +176,17 @@ class Client:
             Away: no proxy answers.
             Problem: it refuses.
         """
-        answer = self.ask("POST", path, b"" if body is None else json.dumps(body).encode())
+        answer = self.ask("POST", path, body)
         return answer.status, self._json(answer)
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        """Return a successful answer, read to its end.
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+        """Return a successful answer, read to its end; a body is sent as JSON.
 
         Raises:
             Away: no proxy answers.
             Problem: it refuses.
         """
-        answer = self._send(method, path, body)
+        answer = self._send(method, path, None if body is None else json.dumps(body).encode())
         if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             raise self._problem(answer)
         return answer
@@ -210,6 +215,8 @@ class Client:
     def _exchange(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         self.is_new = self._connection.sock is None
         self._connection.request(method, path, body, dict(headers))
+        wire = self._connection.sock
+        self._certificate = wire.getpeercert() if isinstance(wire, ssl.SSLSocket) else None
         response = self._connection.getresponse()
         data = response.read(_MOST + 1)
         if len(data) > _MOST:

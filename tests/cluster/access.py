@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.cluster import answers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from tests.cluster.requests import Target
 
@@ -29,9 +29,20 @@ class User:
         """Tell whether a rule allows the request."""
         if self.namespaces is not None and target.namespace and target.namespace not in self.namespaces:
             return False
+        return self._has_rule(target.verb, target.resource.group, target.plural)
+
+    def review(self, asked: Mapping[str, str]) -> bool:
+        """Tell what a SelfSubjectAccessReview tells of these `resourceAttributes`; no namespace means all of them."""
+        if self.namespaces is not None and asked.get("namespace", "") not in self.namespaces:
+            return False
+        resource, subresource = asked.get("resource", ""), asked.get("subresource", "")
+        return self._has_rule(
+            asked.get("verb", ""), asked.get("group", ""), f"{resource}/{subresource}" if subresource else resource
+        )
+
+    def _has_rule(self, *wanted: str) -> bool:
         if self.rules is None:
             return True
-        wanted = (target.verb, target.resource.group, target.plural)
         return any(all(part in {"*", want} for part, want in zip(rule, wanted, strict=True)) for rule in self.rules)
 
 

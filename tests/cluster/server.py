@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # As long as a real server lets a watch live that names no end: half an hour to an hour.
 _WATCH_SECONDS = 1800.0
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _MAX_BODY_BYTES = 3 * 1024 * 1024
 
 LogReader = Callable[[str, str, dict[str, str]], str]
@@ -77,10 +78,19 @@ class ApiServer:
         try:
             if request.method == "GET" and (found := discover(request.path)) is not None:
                 return web.json_response(found)
+            if (request.method, request.path) == ("POST", _REVIEWS):
+                return await self._review(request)
             target = parse_target(request.method, request.path, request.query)
             return await self._answer_target(request, target)
         except answers.ApiError as error:
             return web.json_response(error.status, status=error.code, headers=error.headers)
+
+    async def _review(self, request: web.Request) -> web.StreamResponse:
+        """Say whether whoever asks may do something, as every user may ask; it is no request to a resource."""
+        user = self._access.authenticate(request.headers.get("Authorization", ""))
+        body = await self._read_body(request)
+        is_allowed = user.review(body["spec"]["resourceAttributes"])
+        return web.json_response({**body, "status": {"allowed": is_allowed}}, status=201)
 
     async def _answer_target(self, request: web.Request, target: Target) -> web.StreamResponse:
         agent = request.headers.get("User-Agent", "")

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from proxy.backends.kubernetes.api_errors import ApiError, ApiFailure, ApiUnavailable, StreamCut
 from proxy.backends.kubernetes.connection import Connection, Request, answering, find_half_open_peer
-from proxy.backends.kubernetes.wire import Listing, Object, WatchEvent, events_of, object_of, page_of, path_to
+from proxy.backends.kubernetes.wire import (
+    Listing,
+    Object,
+    WatchEvent,
+    events_of,
+    object_of,
+    page_of,
+    path_to,
+    version_of,
+)
 from proxy.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -109,13 +118,19 @@ class Api:
             query["continue"] = page.rest
         raise ApiUnavailable(f"The list has no end: {_PAGES} pages")
 
-    async def create(self, path: str, body: Object, *, deadline: float = DEADLINE) -> Object:
-        """Create the object in the collection at `path` and return it as stored.
+    async def create(self, path: str, body: Object, *, dry_run: bool = False, deadline: float = DEADLINE) -> Object:
+        """Create the object in the collection at `path` and return it as stored, or with `dry_run`, as it would be.
 
         Repeated only after an answer that says it was not taken, or if no connection could be made. Whoever gets a
         failure with `may_be_done` looks whether the object is there.
         """
-        return await self._call(Request("POST", path, deadline, body=body), object_of)
+        query = {"dryRun": "All"} if dry_run else {}
+        return await self._call(Request("POST", path, deadline, query, body), object_of)
+
+    async def greet(self, *, deadline: float = ATTEMPT) -> tuple[str, str]:
+        """Return the version of the API server, and the moment by its clock as its answer's `Date` has it."""
+        async with self._answer(Request("GET", "/version", deadline)) as response:
+            return version_of(await response.read()), response.headers.get("Date", "")
 
     async def patch(self, path: str, body: Object, *, deadline: float = DEADLINE) -> Object:
         """Merge `body` into the object (RFC 7396) and return the object as stored.

@@ -81,6 +81,22 @@ def object_of(body: bytes) -> Object:
     return found
 
 
+def version_of(body: bytes) -> str:
+    """Read the answer at `/version`.
+
+    Raises:
+        ApiUnavailable: it is none of the API.
+    """
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    version = found.get("gitVersion") if isinstance(found, dict) else None
+    if not isinstance(version, str):
+        raise ApiUnavailable("The answer is not of the Kubernetes API: it tells no version")
+    return version
+
+
 def page_of(body: bytes) -> Page:
     """Read a successful answer that is to be a page of a list; raises like `object_of`."""
     found = object_of(body)
