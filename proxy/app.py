@@ -22,6 +22,7 @@ from proxy.config import is_in_cluster
 from proxy.file_limit import fit_connections
 from proxy.fresh import Fresh
 from proxy.gateway import Gateway
+from proxy.hosting import make_hosting
 from proxy.measuring import measured
 from proxy.metrics import of_traffic
 from proxy.ops import Ops
@@ -99,6 +100,7 @@ class App:
                 identity_header=self.config.identity_header,
                 frame_ancestors=framed_by(self.config),
                 is_open=self.config.insecure_no_auth,
+                hosting=make_hosting(self.config),
                 check_host=self.config.auth == "none" and not self.config.insecure_no_auth,
                 scheme=self._scheme,
                 activity=activity,

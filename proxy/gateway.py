@@ -33,6 +33,7 @@ from proxy.errors import (
     UpstreamRefused,
 )
 from proxy.events import Streams
+from proxy.framing import check_framing, is_websocket
 from proxy.hold import Hold
 from proxy.in_flight import InFlight
 from proxy.introduction import Introduction
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
     from proxy.activity_rules import Verdict
+    from proxy.hosting import Hosting
     from proxy.relay.upstream import Pool
     from proxy.relay.websocket import WebsocketRelay
     from proxy.supervisor import Supervisor
@@ -80,6 +82,7 @@ class Gateway:
         identity_header: in which a trusted proxy says who asks; no notebook server gets to see it.
         frame_ancestors: whose pages may show ours in a frame, as Content Security Policy has it; by default nobody's.
         is_open: nobody is asked, wherever they come from; said on the dashboard.
+        hosting: sorts requests by host, where workspaces have hosts of their own.
         check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
         scheme: what the listener speaks, `http` or `https`.
         activity: judges what counts.
@@ -102,6 +105,7 @@ class Gateway:
         identity_header: str = "",
         frame_ancestors: str = "",
         is_open: bool = False,
+        hosting: Hosting | None = None,
         check_host: bool = True,
         scheme: str = "http",
         activity: Activity | None = None,
@@ -116,7 +120,10 @@ class Gateway:
         self._door = door or Door()
         self._sites = sites or Sites()
         self._frame_ancestors = frame_ancestors
+        self._hosting = hosting
         self._check_host = origins.check_host if check_host else origins.check_authority
+        if hosting is not None:
+            self._check_host = hosting.check_host
         self._introduction = Introduction(trusted_proxies, scheme=scheme, identity_header=identity_header)
         self._activity = activity or Activity()
         self._clock = clock or SystemClock()
@@ -193,14 +200,15 @@ class Gateway:
             raise BadRequest("bad-version", "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
         self._check_host(host)
         target = parse_target(request.raw_path, host)
-        is_upgrade = hdrs.UPGRADE in headers and _is_websocket(request)
+        is_upgrade = hdrs.UPGRADE in headers and is_websocket(request)
         is_https = hdrs.ORIGIN in headers and self._introduction.is_https(request)
         self._sites.check(method, headers, host, is_upgrade=is_upgrade, is_https=is_https)
         if is_upgrade and request.body_exists:
             raise BadRequest("bad-handshake", "A websocket handshake must not have a body.")
-        coding = headers.get(hdrs.TRANSFER_ENCODING)
-        if coding is not None:
-            _check_framing(coding, request)
+        if hdrs.TRANSFER_ENCODING in headers:
+            check_framing(request)
+        if self._hosting is not None and (sent := self._hosting.astray(request, target)) is not None:
+            return sent
         about = workspace_of(target)
         user = self._door.admitted(request, target, about)
         if user is None:
@@ -214,6 +222,8 @@ class Gateway:
         self, request: web.BaseRequest, host: str, target: Target, user: User, *, is_upgrade: bool
     ) -> web.StreamResponse:
         """Answer who may enter, or relay for them."""
+        if self._hosting is not None and (sent := self._hosting.elsewhere(request, target)) is not None:
+            return sent
         if target.workspace_id is None:
             if not is_admin(target):
                 raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
@@ -284,20 +294,3 @@ class Gateway:
 
     def _make_key(self, workspace_id: str) -> Key:
         return Key(workspace_id, namespace_of(self._namespace, workspace_id))
-
-
-def _check_framing(coding: str, request: web.BaseRequest) -> None:
-    """Refuse a transfer coding that would not arrive as it was sent: the relay writes chunks of its own."""
-    if request.version < HttpVersion11:
-        raise BadRequest("bad-framing", "Transfer-Encoding has no meaning in HTTP/1.0.")
-    if coding.strip().lower() != "chunked":
-        raise BadRequest("bad-framing", "Of transfer codings only `chunked` is understood here.")
-
-
-def _is_websocket(request: web.BaseRequest) -> bool:
-    """Tell whether this is a websocket handshake; any other `Upgrade` is ignored (RFC 9110 section 7.8)."""
-    upgrade = request.headers.get("Upgrade")
-    if upgrade is None or request.method != "GET" or request.version < HttpVersion11:
-        return False
-    options = ",".join(request.headers.getall("Connection", ())).lower().split(",")
-    return upgrade.strip().lower() == "websocket" and "upgrade" in (option.strip() for option in options)

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import InvalidKey
-from proxy.workspace import Key, is_label
+from proxy.workspace import MAX_ID, Key, is_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ USER_HEADER: Final = "X-Forwarded-User"
 """In which a notebook server is told who asks."""
 IDENTITY_VARIABLE: Final = "NOTEBOOK_IDENTITY_HEADER"
 """Names that header to the notebook server's configuration, where it is to take its users from there."""
+_LONGEST_HOST: Final = 253  # RFC 1035 section 2.3.4, without the dot at the end
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
@@ -53,3 +54,10 @@ def namespace_of(template: str, workspace_id: str) -> str:
     if not is_label(namespace):
         raise InvalidKey(workspace_id, f"its namespace would be {namespace!r}, which is not a DNS-1123 label")
     return namespace
+
+
+def is_base_domain(text: str) -> bool:
+    """Tell whether workspaces' hosts can lie below this name: it is no address, and has room for the longest id."""
+    labels = text.split(".")
+    has_room = MAX_ID + 1 + len(text) <= _LONGEST_HOST
+    return all(is_label(label) for label in labels) and has_room and not labels[-1].isdecimal()

@@ -5,13 +5,14 @@ Declares, and judges nothing.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, NoDecode
 
 from proxy.settings_page import AUTHENTICATION
-from proxy.settings_types import Secret, Switch, Text, Words, setting
+from proxy.settings_types import Duration, Secret, Switch, Text, Words, setting
 
 
 class AuthSettings(BaseSettings):
@@ -61,6 +62,28 @@ class AuthSettings(BaseSettings):
         AUTHENTICATION,
         "where browsers without a credential are sent, such as `https://login.example.org/?to={url}`; `{url}` is the "
         "address that they wanted, encoded",
+    )
+    routing: Literal["path", "host"] = setting(
+        "path",
+        AUTHENTICATION,
+        "`path` serves every workspace at one host, so that their pages are one origin: for people who trust each "
+        "other; `host` serves each at a host of its own, `<id>.<base_domain>`",
+    )
+    base_domain: Text = setting(
+        "", AUTHENTICATION, "the main host's name, for `routing` = `host`: that of the dashboard and the API"
+    )
+    session_secret: Secret = setting(
+        SecretStr(""),
+        AUTHENTICATION,
+        "secret with which workspaces' hosts sign who came from the main one, at least 32 characters, for `routing` = "
+        "`host`; none is one that is made from `jwt_secret`",
+        is_private=True,
+    )
+    session_ttl: Duration = setting(
+        timedelta(hours=12),
+        AUTHENTICATION,
+        "how long a workspace's host knows who came from the main one, for `auth` = `forward`; a token says itself "
+        "how long it holds",
     )
     identity_header: Text = setting(
         "X-Forwarded-User", AUTHENTICATION, "header in which `trusted_proxies` say who asks, for `auth` = `forward`"

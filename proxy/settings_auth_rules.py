@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from proxy.naming import is_base_domain
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -44,6 +46,7 @@ def auth_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if values["notebook_identity"] and values["auth"] == "none":
         yield "notebook_identity", "off where auth is none: then nobody has a name"
     yield from _key_problems(values)
+    yield from _host_problems(values)
 
 
 def _key_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -59,6 +62,20 @@ def _key_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     fitting = frozenset({"HS256"}) if secret else _PUBLIC
     if not fitting.issuperset(values["jwt_algorithms"]):
         yield "jwt_algorithms", "of " + ", ".join(sorted(fitting)) + ", which fit the key"
+
+
+def _host_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    base_domain, is_host = values["base_domain"], values["routing"] == "host"
+    if (is_host or base_domain) and not is_base_domain(base_domain):
+        yield "base_domain", "a domain of lower-case labels, such as notebooks.example.org, where routing is `host`"
+    if base_domain and not is_host:
+        yield "base_domain", "left out where routing is `path`"
+    secret = values["session_secret"].get_secret_value()
+    if secret and len(secret) < _MIN_SECRET_LENGTH:
+        yield "session_secret", f"at least {_MIN_SECRET_LENGTH} characters, such as `openssl rand -hex 32` prints"
+    is_signed_elsewhere = values["auth"] == "forward" or values["jwt_public_key"] or values["jwt_jwks_url"]
+    if is_host and is_signed_elsewhere and not (secret or values["jwt_secret"].get_secret_value()):
+        yield "session_secret", "given where routing is `host`, and there is no jwt_secret"
 
 
 def _is_url(text: str, schemes: tuple[str, ...]) -> bool:

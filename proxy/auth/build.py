@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 from proxy.auth.door import Door
 from proxy.auth.entry import Entry
+from proxy.auth.hosts import Hosts
 from proxy.auth.peers import https, trust
 from proxy.auth.sites import Sites
 from proxy.clock import Clock, SystemClock
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from aiohttp import web
+
+    from proxy.auth.door import Reader
+    from proxy.auth.jwks import Jwks
     from proxy.auth.keys import KeySet
     from proxy.auth.tokens import Renewable
     from proxy.config import Config
@@ -29,9 +34,7 @@ def make_door(config: Config, clock: Clock | None = None) -> Door:
         case "jwt":
             return _tokens(config, clock or SystemClock())
         case "forward":
-            from proxy.auth.forward import Forwarded  # noqa: PLC0415 - where nobody is asked, nothing is loaded for it
-
-            return Door(Forwarded(config.identity_header, trust(config.trusted_proxies)), login_url=config.login_url)
+            return _forwarded(config, clock or SystemClock())
         case _:
             return Door()
 
@@ -46,6 +49,11 @@ def framed_by(config: Config) -> str:
     return " ".join("'self'" if word == "self" else word for word in config.frame_ancestors)
 
 
+def seen_https(config: Config) -> Callable[[web.BaseRequest], bool]:
+    """Return what tells whether a browser speaks https."""
+    return https(trust(config.trusted_proxies), is_tls=bool(config.tls_cert))
+
+
 def _tokens(config: Config, clock: Clock) -> Door:
     from proxy.auth.jwks import Jwks  # noqa: PLC0415 - the library and what it stands on take 10 MB, and 0.1 s
     from proxy.auth.tokens import Tokens, Verifier  # noqa: PLC0415 - the same
@@ -53,10 +61,39 @@ def _tokens(config: Config, clock: Clock) -> Door:
     keys = _keys(config)
     source = Jwks(config.jwt_jwks_url, keys, clock) if config.jwt_jwks_url else None
     verifier = Verifier(keys, _algorithms(config), config.jwt_issuer, config.jwt_audience, clock)
-    is_https = https(trust(config.trusted_proxies), is_tls=bool(config.tls_cert))
+    is_https = seen_https(config)
     renewable: Renewable | None = source
     reader = Tokens(verifier, keys, is_https, clock, renewable)
+    if config.routing == "host":
+        return _of_hosts(config, reader, clock, keys=source)
     return Door(reader, entry=Entry(is_https, clock), login_url=config.login_url, keys=source)
+
+
+def _forwarded(config: Config, clock: Clock) -> Door:
+    from proxy.auth.forward import Forwarded  # noqa: PLC0415 - where nobody is asked, nothing is loaded for it
+
+    reader = Forwarded(config.identity_header, trust(config.trusted_proxies))
+    if config.routing == "host":
+        return _of_hosts(config, reader, clock)
+    return Door(reader, login_url=config.login_url)
+
+
+def _of_hosts(config: Config, reader: Reader, clock: Clock, keys: Jwks | None = None) -> Door:
+    """Return the door before the main host, where `reader` finds out who asks, and before workspaces' hosts."""
+    from proxy.auth.host_entry import HostEntry  # noqa: PLC0415 - the library for tokens is loaded for it
+    from proxy.auth.host_reader import HostReader  # noqa: PLC0415 - the same
+    from proxy.auth.session import Sessions  # noqa: PLC0415 - the same
+
+    secret = config.session_secret.get_secret_value() or config.jwt_secret.get_secret_value()
+    sessions = Sessions(lambda: (secret,), config.session_ttl, clock)
+    hosts, is_https = Hosts(config.base_domain), seen_https(config)
+    takes_tokens = config.auth == "jwt"
+    return Door(
+        HostReader(reader, hosts, sessions, is_https, takes_tokens=takes_tokens),
+        entry=HostEntry(hosts, sessions, is_https, clock, takes_tokens=takes_tokens),
+        login_url=config.login_url,
+        keys=keys,
+    )
 
 
 def _keys(config: Config) -> KeySet:

@@ -37,6 +37,11 @@ def name_of(path: str, *, is_https: bool) -> str:
     return f"{_SECURE}{NAME}" if is_https else NAME
 
 
+def host_name(what: str, *, is_https: bool) -> str:
+    """Return the name of a cookie of a workspace's own host, which belongs to the whole of that host."""
+    return f"{_HOST if is_https else ''}{NAME}-{what}"
+
+
 def value_of(cookies: Iterable[str], name: str) -> str | None:
     """Return the value of a cookie, or None where it was not sent.
 

@@ -129,6 +129,8 @@ class Door:
             Forbidden: it is not theirs.
             ProxyError: it is refused for another reason.
         """
+        if self._entry is not None and (sent := self._entry.arrive(request, target)) is not None:
+            return sent
         user = self.known(request, target) or await self.identify(request, target)
         if about is not None:
             await self.authorise(user, about, request.method)

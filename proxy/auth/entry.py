@@ -40,6 +40,11 @@ class Entry:
         self.is_https = is_https
         self._clock = clock
 
+    def arrive(self, request: web.BaseRequest, target: Target) -> web.Response | None:
+        """Return the answer to a browser of which it need not be known yet who asks; here there is none."""
+        del request, target
+        return None
+
     def welcome(self, request: web.BaseRequest, target: Target, user: User) -> web.Response | None:
         """Return the redirect that takes the token out of a browser's address; None where there is nothing to take.
 

@@ -6,7 +6,7 @@ for programs, `title` the headline for people; `str(error)` says what to do. Sta
 
 from __future__ import annotations
 
-from proxy.errors.access import CrossOrigin, Forbidden, KeysUnavailable, Unauthenticated
+from proxy.errors.access import CrossOrigin, Forbidden, KeysUnavailable, OtherHost, Unauthenticated
 from proxy.errors.base import ConfigError, ProxyError
 from proxy.errors.requests import (
     BadRequest,
@@ -63,6 +63,7 @@ __all__ = [
     "NotFound",
     "NotKept",
     "NotRunning",
+    "OtherHost",
     "ProxyError",
     "RequestTimeout",
     "SettingsRefused",

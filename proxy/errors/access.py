@@ -54,3 +54,11 @@ class Forbidden(ProxyError):
 
     def __init__(self) -> None:
         super().__init__("You may not open this workspace, whether or not it exists.")
+
+
+class OtherHost(ProxyError):
+    """With a host for each workspace, this one does not serve what was asked for."""
+
+    status = 421  # RFC 9110 section 15.5.20
+    code = "other-host"
+    title = "This is served at another host"

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def make_server_context(directory: Path) -> tuple[ssl.SSLContext, Path]:
-    """Return a TLS context for 127.0.0.1 and the path of the authority's certificate."""
+def make_server_context(directory: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
+    """Return a TLS context for 127.0.0.1, and for more names, and the path of the authority's certificate."""
     key, certificate = directory / "server.key", directory / "server.crt"
-    subject = ["-subj", "/CN=kubernetes", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    alternatives = ",".join(["IP:127.0.0.1", "DNS:localhost", *(f"DNS:{name}" for name in names)])
+    subject = ["-subj", "/CN=kubernetes", "-addext", f"subjectAltName={alternatives}"]
     # Clients that verify strictly (Python 3.13 on) want a CA to say that it may sign, and to name its key.
     usage = [
         "-addext",

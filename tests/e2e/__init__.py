@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 60.0
 REPOSITORY: Final = Path(__file__).parents[2]
 _MARK: Final = "NOTEBOOK_E2E_RUN"
-ANNOUNCED: Final = re.compile(r"^notebook-proxy \S+ is listening on (http://127\.0\.0\.1:(\d+))$", re.MULTILINE)
+ANNOUNCED: Final = re.compile(r"^notebook-proxy \S+ is listening on (https?://127\.0\.0\.1:(\d+))$", re.MULTILINE)
 _NO_NEWS: Final = ".jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 _T = TypeVar("_T")

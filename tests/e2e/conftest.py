@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import BrowserContext, Page
 
-_BROWSER_FLAGS: Final = (
+BROWSER_FLAGS: Final = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -82,7 +82,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
 def context(chromium: Path) -> Iterator[BrowserContext]:
     """A browser with an empty profile, which takes every certificate."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_BROWSER_FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_FLAGS)
         context = browser.new_context(viewport={"width": 1200, "height": 800}, ignore_https_errors=True)
         context.set_default_timeout(PATIENCE_MS)
         yield context

@@ -17,6 +17,7 @@ from proxy.activity import Activity, Wake
 from proxy.auth.build import framed_by, make_door, make_sites
 from proxy.config import Config
 from proxy.gateway import Gateway
+from proxy.hosting import make_hosting
 from proxy.relay.server import ClientServer, Limits
 from proxy.relay.upstream import Pool
 from proxy.relay.websocket import WebsocketRelay
@@ -224,6 +225,7 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
             sites=make_sites(config),
             identity_header=config.identity_header,
             frame_ancestors=framed_by(config),
+            hosting=make_hosting(config),
             check_host=config.auth == "none",
             activity=judge,
             wake=Wake(wake, judge),
