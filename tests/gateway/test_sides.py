@@ -10,9 +10,11 @@ import pytest
 
 from proxy.auth.door import Door
 from proxy.auth.user import User
+from proxy.backends.kernels import ask as ask_kernels
+from proxy.backends.probe import probe
 from proxy.workspace import Phase
 from tests.gateway.conftest import DEMO, TOKEN
-from tests.relay.origin import Answers, ask, ask_upgrade, switch
+from tests.relay.origin import Answers, Origin, ask, ask_upgrade, switch
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import Launch
@@ -315,3 +317,66 @@ async def test_every_answer_of_our_own_says_who_may_frame_it(
     assert f"frame-ancestors {allowed}".encode() in policy.split(b"; ")
     assert response.values(b"x-content-type-options") == [b"nosniff"]
     assert response.values(b"referrer-policy") in ([b"same-origin"], [b"no-referrer"])
+
+
+FORGED = (
+    "X-Forwarded-User: alice", "X-Forwarded-For: 10.0.0.1", "X-Real-IP: 10.0.0.1", "Forwarded: for=10.0.0.1",
+    "X-Forwarded-Proto: https", "X-Auth-Request-User: alice", "Remote-User: alice", TOKEN, "Origin: http://localhost",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [ask("/ws/demo/api", *FORGED), ask("/", *FORGED), ask_upgrade("/ws/demo/x", *FORGED)]
+)
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"auth": "forward"},
+        {"auth": "forward", "identity_header": "Remote-User"},
+        {"auth": "jwt", "jwt_secret": "s" * 32},
+    ],
+)
+async def test_a_pod_that_forges_headers_and_knows_its_own_token_is_a_stranger(
+    launch: Launch, request_bytes: bytes, auth: dict[str, str]
+) -> None:
+    proxy = await launch(auth=auth, trusted=[ip_network("10.0.0.0/8")])
+
+    response = await (await proxy.sent(request_bytes)).take_response()
+
+    assert response.status == 401
+    assert not proxy.backend.starts
+    assert not proxy.origin.connections
+
+
+async def test_no_proxy_of_the_environments_stands_between_us_and_a_notebook(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Origin()
+    await elsewhere.listen()
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{elsewhere.port}")
+    proxy = await launch(Answers())
+
+    assert (await (await proxy.sent(ask())).take_response()).status == 200
+    handle = await proxy.supervisor.ensure_running(DEMO)
+    assert await probe(handle, "/ws/demo/api") == 200
+    await ask_kernels(DEMO, handle)
+
+    assert not elsewhere.connections
+    await elsewhere.__aexit__()
+
+
+async def test_no_question_of_our_own_follows_a_redirect(launch: Launch) -> None:
+    elsewhere = Origin()
+    await elsewhere.listen()
+    there = f"http://127.0.0.1:{elsewhere.port}/".encode()
+    answers = Answers(b"HTTP/1.1 302 Found\r\nLocation: " + there + b"\r\n" + NO_BODY)
+    proxy = await launch(answers)
+    handle = await proxy.supervisor.ensure_running(DEMO)
+
+    assert await probe(handle, "/ws/demo/api") == 302
+    await ask_kernels(DEMO, handle)
+
+    assert len(answers.requests) == 3
+    assert not elsewhere.connections
+    await elsewhere.__aexit__()
