@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from proxy.events import Streams
     from proxy.sight import Sight
     from proxy.target import Target
+    from proxy.workspace import Key
 
 API: Final = "/api/"
 _WORKSPACES: Final = "/api/workspaces"
 _MOST: Final = 1_000
 _USUAL: Final = 100
+_LINES, _MOST_LINES = 200, 5_000
 _OPENAPI: Final = (files("proxy") / "openapi.json").read_text(encoding="utf-8").replace("{version}", __version__)
 _NUMBER: Final = re.compile(r"[0-9]{1,6}")
 
@@ -69,7 +71,7 @@ class Admin:
             ProxyError: it is refused.
         """
         if target.path.startswith(f"{_WORKSPACES}/"):
-            return await self._below(request, *target.path[len(_WORKSPACES) + 1 :].split("/"))
+            return await self._below(request, target.query, *target.path[len(_WORKSPACES) + 1 :].split("/"))
         if target.path not in ("/", _WORKSPACES, "/api/profiles", "/api/events", "/api/openapi.json"):
             raise NotFound("The API is described at /api/openapi.json.")
         if (told := answers.allowing(request, "GET")) is not None:
@@ -93,20 +95,28 @@ class Admin:
                 headers = {**pages.HEADERS, "Content-Type": "application/json"}
                 return web.Response(body=_OPENAPI.encode(), headers=headers)
 
-    async def _below(self, request: web.BaseRequest, name: str, *rest: str) -> web.StreamResponse:
+    async def _below(self, request: web.BaseRequest, query: str | None, name: str, *rest: str) -> web.StreamResponse:
         """Answer at `/api/workspaces/<id>` and below it."""
         key = self._sight.key_of(name)
         key.safe_deployment_name()
         what = "/".join(rest)
-        if what not in ("", *self._actions.NAMES) or (rest and not what):
-            raise NotFound("Below a workspace of the API there are start, stop, extend and settings.")
-        methods = {"": ("GET", "DELETE"), "settings": ("GET", "PATCH", "POST")}.get(what, ("POST",))
+        if what not in ("", "log", *self._actions.NAMES) or (rest and not what):
+            raise NotFound("Below a workspace of the API there are log, start, stop, extend and settings.")
+        methods = {"": ("GET", "DELETE"), "log": ("GET",), "settings": ("GET", "PATCH", "POST")}.get(what, ("POST",))
         if (told := answers.allowing(request, *methods)) is not None:
             return told
         if request.method not in ("GET", "HEAD"):
             return await self._actions.act(request, key, what or "stop", back="/")
+        if what == "log":
+            return await self._log(key, parse_qs(query or "", keep_blank_values=True))
         status = self._sight.status(self._sight.report(key))
         return answers.of_json(status["settings"] if what else status)
+
+    async def _log(self, key: Key, query: dict[str, list[str]]) -> web.StreamResponse:
+        """Tell the last lines that its notebook server has written."""
+        text = await self._sight.supervisor.log(key, _number(query, "lines", _LINES, _MOST_LINES))
+        headers = {**pages.HEADERS, "Content-Type": "text/plain; charset=utf-8"}
+        return web.Response(body=text.encode(errors="replace"), headers=headers)
 
     def _dashboard(self, target: Target) -> web.StreamResponse:
         """Show the workspaces, or open the one that is asked for."""
@@ -128,11 +138,21 @@ class Admin:
 
     def _list(self, query: dict[str, list[str]]) -> web.StreamResponse:
         """List the workspaces by id, a page at a time."""
-        limit = query.get("limit", [str(_USUAL)])[-1]
-        if not _NUMBER.fullmatch(limit) or not 0 < int(limit) <= _MOST:
-            raise BadRequest("bad-limit", f"`limit` must be a number from 1 to {_MOST}.")
+        limit = _number(query, "limit", _USUAL, _MOST)
         after = query.get("after", [""])[-1]
         found = [key for key in self._sight.known() if key.workspace_id > after]
-        page = found[: int(limit)]
+        page = found[:limit]
         told = [self._sight.status(self._sight.report(key)) for key in page]
         return answers.of_json({"workspaces": told, "next": page[-1].workspace_id if len(found) > len(page) else None})
+
+
+def _number(query: dict[str, list[str]], name: str, usual: int, most: int) -> int:
+    """Return a number of the query.
+
+    Raises:
+        BadRequest: it is none, or out of range.
+    """
+    text = query.get(name, [str(usual)])[-1]
+    if not _NUMBER.fullmatch(text) or not 0 < int(text) <= most:
+        raise BadRequest(f"bad-{name}", f"`{name}` must be a number from 1 to {most}.")
+    return int(text)

@@ -90,6 +90,7 @@ class Supervisor(News):
             log=log,
         )
         self._tracked = tracked = roster.tracked
+        self._read_log = backend.log
         self._starts = starts = Starts(
             roster, backend, record, ledger, config, back_offs=back_offs, clock=clock, log=log, counts=counts
         )
@@ -260,6 +261,15 @@ class Supervisor(News):
         report = self.report(key)
         assert report is not None  # of what runs
         return report
+
+    async def log(self, key: Key, lines: int) -> str:
+        """Return the last lines that its notebook server has written, without its token.
+
+        Raises:
+            NoLog: there is none.
+            BackendUnavailable: it cannot be read just now.
+        """
+        return await self._read_log(key, lines)
 
     async def set_settings(self, key: Key, settings: WorkspaceSettings) -> Report:
         """Store a workspace's own settings in place of those that it has; a profile takes effect at its next start.

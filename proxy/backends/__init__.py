@@ -6,7 +6,7 @@ reports what happened without being told. It never calls a higher layer but thro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from proxy.report import Progress
     from proxy.workspace import Handle, Key
 
+LOG_BYTES: Final = 256 * 1024
+"""As much of a log as is ever read at once."""
 Mark: TypeAlias = object
 """What `Backend.mark` wrote, for `Backend.stop` to insist on; opaque to everyone else."""
 
@@ -120,6 +122,15 @@ class Backend(Protocol):
         Raises:
             NotKept: nothing was stored.
         """
+
+    async def log(self, key: Key, lines: int) -> str:
+        """Return the last lines that its notebook server has written, without its token; at most `LOG_BYTES` of them.
+
+        Raises:
+            NoLog: there is none.
+            BackendUnavailable: it cannot be read just now.
+        """
+        ...
 
     async def close(self) -> None:
         """Let go of everything this process owns; what must not outlive the process is stopped."""

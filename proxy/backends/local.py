@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.backends import guard, workspace_file
 from proxy.backends.lock import DirectoryLock
 from proxy.backends.probe import OK, Sleep, probe, until_answering
-from proxy.backends.process import End, Server
+from proxy.backends.process import End, Server, read_log
 from proxy.config import inheritable_environ
 from proxy.errors import InvalidKey, StartFailed, StopFailed
 from proxy.naming import IDENTITY_VARIABLE, USER_HEADER, fill, namespace_of, placeholders
@@ -189,6 +189,17 @@ class LocalBackend:
         notes = await asyncio.to_thread(workspace_file.write, self._root / key.workspace_id, changes)
         if self._observer is not None:
             self._observer.noted(key, notes)
+
+    async def log(self, key: Key, lines: int) -> str:
+        """Return the last lines of `.notebook.log` in the workspace's directory, of whichever start.
+
+        Raises:
+            NoLog: there is none.
+        """
+        key.safe_deployment_name()
+        text = await asyncio.to_thread(read_log, self._root / key.workspace_id, lines)
+        server = self._servers.get(key)
+        return text if server is None else text.replace(server.token, "***")
 
     async def close(self) -> None:
         """Stop every notebook server, all at once; one that survives is in the log."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from yarl import URL
 
-from proxy.backends import guard
+from proxy.backends import LOG_BYTES, guard
+from proxy.errors import NoLog
 from proxy.target import PREFIX
 from proxy.workspace import Handle
 
@@ -65,6 +66,28 @@ class _Log:
         start = max(self._start, size - _TAIL_BYTES)
         text = os.pread(self.fileno(), max(size - start, 0), start).decode(errors="replace")
         return "\n".join(text.splitlines()[-_TAIL_LINES:])
+
+
+def read_log(root: Path, lines: int) -> str:
+    """Return the last lines of the log in a workspace's directory, of a bounded part of it. Blocks.
+
+    Raises:
+        NoLog: there is none, or something else lies there.
+    """
+    try:
+        descriptor = os.open(root / LOG_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise NoLog("No notebook server of this workspace has written anything here.") from error
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise NoLog(f"{LOG_NAME} in the workspace's directory is not a plain file.")
+        start = max(found.st_size - LOG_BYTES, 0)
+        text = os.pread(descriptor, LOG_BYTES, start).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+    rows = text.splitlines(keepends=True)[bool(start) :]  # where it does not begin at the beginning, the first is cut
+    return "".join(rows[-lines:])
 
 
 class Server:

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from proxy import __version__
-from proxy.cli import acting, config, doctor, looking, manifests, serve, settings, token
+from proxy.cli import acting, config, doctor, logs, looking, manifests, serve, settings, token, volumes
 from proxy.cli.exits import listing
 from proxy.cli.terminal import PROG, Parser
 
@@ -49,6 +49,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    for theme in (serve, settings, config, manifests, doctor, token, looking, acting):
+    for theme in (serve, settings, config, manifests, doctor, volumes, token, looking, acting, logs):
         theme.add(commands)
     return parser

@@ -26,7 +26,7 @@ MEANINGS: Final = {
     Exit.USAGE: "an argument, an id, a flag or a setting makes no sense; nothing was done",
     Exit.AWAY: "the proxy is not there, or something else answers in its place",
     Exit.REFUSED: "it lets nobody in without a credential, or not with this one, or not to this workspace",
-    Exit.UNKNOWN: "nothing is known of this workspace",
+    Exit.UNKNOWN: "nothing is known of this workspace, or there is no log of it",
     Exit.NOT_STARTED: "the notebook server could not be started",
     Exit.GOES_ON: "not done within `--timeout`; it goes on",
     Exit.INTERRUPTED: "Ctrl-C; what the proxy has begun goes on",

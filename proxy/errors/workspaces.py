@@ -148,6 +148,14 @@ class SettingsRefused(ProxyError):
         self.setting = setting
 
 
+class NoLog(ProxyError):
+    """There is no log of a notebook server: none has run, or what it wrote is gone with it."""
+
+    status = 404
+    code = "no-log"
+    title = "There is no log"
+
+
 class NotKept(ProxyError):
     """What is to be kept of a workspace could not be stored."""
 

@@ -48,6 +48,9 @@ class Nowhere:
 
     async def note(self, key: Key, changes: Mapping[str, str | None]) -> None: ...
 
+    async def log(self, key: Key, lines: int) -> str:
+        return ""
+
     async def close(self) -> None: ...
 
 

@@ -70,11 +70,11 @@ class Kubelet:
         pod = self._node.registry.get(PODS, namespace, name)
         worker = self._workers.get(pod["metadata"]["uid"])
         text = worker.read_log(previous=query.get("previous") in {"true", "1"}) if worker else ""
-        if "limitBytes" in query:
-            text = text[: int(query["limitBytes"])]
         if "tailLines" in query:
             lines = text.splitlines(keepends=True)
             text = "".join(lines[max(0, len(lines) - int(query["tailLines"])) :])
+        if "limitBytes" in query:  # from the first of those lines on, as a kubelet reads them
+            text = text[: int(query["limitBytes"])]
         return text
 
     def _note(self, change: Change) -> None:

@@ -16,6 +16,7 @@ from aiohttp.test_utils import BaseTestServer, TestClient
 from proxy.activity import Activity, Wake
 from proxy.auth.build import framed_by, make_door, make_sites
 from proxy.config import Config
+from proxy.errors import NoLog
 from proxy.gateway import Gateway
 from proxy.hosting import make_hosting
 from proxy.relay.server import ClientServer, Limits
@@ -108,6 +109,11 @@ class MovingBackend:
     async def extend(self, key: Key, until: datetime) -> None: ...
 
     async def note(self, key: Key, changes: Mapping[str, str | None]) -> None: ...
+
+    async def log(self, key: Key, lines: int) -> str:
+        if key.workspace_id not in self.starts:
+            raise NoLog("It has not run.")
+        return "".join(f"line {number}\n" for number in range(lines))
 
     async def close(self) -> None:
         self.is_closed = True

@@ -82,6 +82,36 @@ async def test_limit_that_is_none_is_refused(launch: Launch, limit: str) -> None
     assert (response.status, (await response.json())["code"]) == (400, "bad-limit")
 
 
+async def test_last_lines_of_the_log_are_told(launch: Launch) -> None:
+    proxy = await with_running(launch, "demo")
+
+    response = await proxy.http.get("/api/workspaces/demo/log?lines=2")
+    usual = await proxy.http.get("/api/workspaces/demo/log")
+
+    assert (response.status, response.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert await response.text() == "line 0\nline 1\n"
+    assert len((await usual.text()).splitlines()) == 200
+    assert proxy.idle_seconds == 0
+
+
+async def test_log_that_is_not_there_is_named(launch: Launch) -> None:
+    proxy = await launch()
+
+    response = await proxy.http.get("/api/workspaces/demo/log")
+
+    assert (response.status, (await response.json())["code"]) == (404, "no-log")
+    assert proxy.backend.starts == {}
+
+
+@pytest.mark.parametrize("lines", ["0", "5001", "-1", "x", "1e2"])
+async def test_number_of_lines_that_is_none_is_refused(launch: Launch, lines: str) -> None:
+    proxy = await with_running(launch, "demo")
+
+    response = await proxy.http.get("/api/workspaces/demo/log", params={"lines": lines})
+
+    assert (response.status, (await response.json())["code"]) == (400, "bad-lines")
+
+
 async def test_one_workspace_is_told_as_its_own_status_tells_it(launch: Launch) -> None:
     proxy = await with_running(launch, "demo")
 

@@ -34,6 +34,7 @@ INSIDE: Final = (
 )  # fmt: skip
 OUTSIDE: Final = (
     "/ws/{}", "/api/workspaces/{}", "/api/workspaces/{}/start", "/api/workspaces/{}/settings", "/api/workspaces/{}/x/y",
+    "/api/workspaces/{}/log",
 )  # fmt: skip
 OF_NONE: Final = (
     "/", "/api/workspaces", "/api/profiles", "/api/events", "/api/openapi.json", "/api/x", "/x", "/ws", "//", "/auth",

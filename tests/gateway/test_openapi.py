@@ -65,8 +65,9 @@ def test_every_operation_is_described() -> None:
 
     assert described == {
         ("/api/workspaces", "GET"), ("/api/workspaces/{id}", "GET"), ("/api/workspaces/{id}", "DELETE"),
-        ("/api/workspaces/{id}/start", "POST"), ("/api/workspaces/{id}/stop", "POST"),
-        ("/api/workspaces/{id}/extend", "POST"), ("/api/workspaces/{id}/settings", "GET"),
-        ("/api/workspaces/{id}/settings", "PATCH"), ("/api/workspaces/{id}/settings", "POST"), ("/api/profiles", "GET"),
+        ("/api/workspaces/{id}/log", "GET"), ("/api/workspaces/{id}/start", "POST"),
+        ("/api/workspaces/{id}/stop", "POST"), ("/api/workspaces/{id}/extend", "POST"),
+        ("/api/workspaces/{id}/settings", "GET"), ("/api/workspaces/{id}/settings", "PATCH"),
+        ("/api/workspaces/{id}/settings", "POST"), ("/api/profiles", "GET"),
         ("/api/events", "GET"), ("/api/openapi.json", "GET"),
     }  # fmt: skip

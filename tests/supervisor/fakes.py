@@ -262,6 +262,9 @@ class FakeBackend:
         for replica in self.cluster.replicas:
             replica.observer.noted(key, read_notes(self.cluster.notes[key]))
 
+    async def log(self, key: Key, lines: int) -> str:
+        return ""
+
     async def close(self) -> None:
         self.running.clear()
 

@@ -12,6 +12,7 @@ import random as _random
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+from proxy.backends import LOG_BYTES
 from proxy.backends.kubernetes.api_errors import ApiError, ApiFailure, ApiUnavailable, StreamCut
 from proxy.backends.kubernetes.connection import Connection, Request, answering, find_half_open_peer
 from proxy.backends.kubernetes.wire import (
@@ -45,7 +46,6 @@ LONGEST_WAIT: Final = 10.0  # seconds; who is asked to wait longer is told so in
 PAGE: Final = 500  # objects, as client-go asks for
 _PAGES: Final = 1000
 _SUCCESS: Final = frozenset({200, 201, 202})
-_LOG_LIMIT: Final = 256 * 1024  # bytes
 _T = TypeVar("_T")
 
 
@@ -177,7 +177,7 @@ class Api:
             previous: of the run before the last restart.
             deadline: see `get`.
         """
-        query = {"container": container, "tailLines": str(lines), "limitBytes": str(_LOG_LIMIT)}
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(LOG_BYTES)}
         query |= {"previous": "true"} if previous else {}
         return await self._call(Request("GET", f"{path}/log", deadline, query, verb="log"), _text_of)
 

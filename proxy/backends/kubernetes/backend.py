@@ -18,6 +18,7 @@ from proxy.backends.kubernetes.calls import refused
 from proxy.backends.kubernetes.fence import Fence, Mark
 from proxy.backends.kubernetes.following import LOOK_AGAIN, Following
 from proxy.backends.kubernetes.keys import load_keys, namespace_of_secret
+from proxy.backends.kubernetes.logs import read_log, token_of
 from proxy.backends.kubernetes.noting import keep
 from proxy.backends.kubernetes.objects import Objects
 from proxy.backends.kubernetes.start import Start
@@ -164,6 +165,14 @@ class KubernetesBackend:
     async def note(self, key: Key, changes: Mapping[str, str | None]) -> None:
         """Keep notes on the workspace's PersistentVolumeClaim."""
         await keep(self._api, key, self._config, changes)
+
+    async def log(self, key: Key, lines: int) -> str:
+        """Return the last lines of the workspace's pod."""
+        key.safe_deployment_name()
+        sight = self.following.sight
+        text = await read_log(self._api, key, sight.pods_of(key), lines)
+        handle = sight.handle_of(key)
+        return text if handle is None else text.replace(token_of(handle), "***")
 
     async def _get_objects(self) -> Objects:
         """Return the writer, with the keys; they are read, or made, by the first who needs them."""
