@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 
-from proxy import pages
+from proxy import pages, request_ids
 from proxy.activity import is_speculative
 from proxy.errors import BadRequest, MethodRefused, ProxyError, RequestTimeout, TooLarge, Unauthenticated, UnknownType
 from proxy.relay.downstream import BodyStalled, expect_body
@@ -57,6 +57,20 @@ def of_json(value: Any, *, status: int = 200) -> web.Response:
 def to(location: str, *, status: int = 303) -> web.Response:
     """Send the client on; with 303, by a GET."""
     return web.Response(status=status, headers={**pages.HEADERS, "Location": location})
+
+
+def finish(request: web.BaseRequest, response: web.StreamResponse, ancestors: str) -> None:
+    """Add to an answer of the proxy's own what each has, unless it is on its way: the name of its request in the log.
+
+    Args:
+        request: what is answered.
+        response: with what.
+        ancestors: whose pages may show it in a frame; empty for nobody's.
+    """
+    if ancestors:
+        framed_by(response, ancestors)
+    if not response.prepared:
+        response.headers[request_ids.HEADER] = request_ids.request_id(request)
 
 
 def framed_by(response: web.StreamResponse, ancestors: str) -> None:

@@ -13,6 +13,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Final, Self
 
+from proxy.access_log import AccessLog
 from proxy.activity import Activity, Wake
 from proxy.auth.build import framed_by, make_door, make_sites
 from proxy.backends.local import LocalBackend
@@ -113,7 +114,11 @@ class App:
                 await stack.enter_async_context(self._background(self.supervisor.run_reaper(), "reaper"))
             await stack.enter_async_context(self._background(self.fresh.run(), "look at changed files"))
             limits = _client_limits(self.config)
-            server = ClientServer(self.gateway.handle, limits=limits, shed=self.gateway.shed)
+            handle = self.gateway.handle
+            if self.config.access_log != "off":
+                every = self.config.access_log_sample if self.config.access_log == "sampled" else 1
+                handle = AccessLog(handle, every).handle
+            server = ClientServer(handle, limits=limits, shed=self.gateway.shed)
             self.metrics.add(of_traffic(pool.counts, self.gateway, self.websockets, server))
             stack.push_async_callback(self._end_connections, server)
             sock = _bind(*self.config.address, self.config.client_stall_timeout.total_seconds())

@@ -41,6 +41,7 @@ from proxy.naming import namespace_of
 from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read
 from proxy.relay.exchange import Order
 from proxy.relay.http import relay_http
+from proxy.request_ids import request_id
 from proxy.reserved import Reserved, is_reserved
 from proxy.sight import Sight
 from proxy.target import Target, parse_target
@@ -157,14 +158,13 @@ class Gateway:
         except ConnectionError:  # the client went away while it was written to
             response = RELAYED_CLOSE
         except Exception:
-            logger.exception("request broke: method=%s", request.method)
+            logger.exception("request broke: method=%s request=%s", request.method, request_id(request))
             response = answers.of_error(request, ProxyError("This is a defect of the proxy; its log has the details."))
         finally:
             self._in_flight.leave(task)
         if isinstance(response, Relayed):
             return RELAYED_CLOSE if self._in_flight.is_draining else response
-        if self._frame_ancestors:
-            answers.framed_by(response, self._frame_ancestors)
+        answers.finish(request, response, self._frame_ancestors)
         if self._in_flight.is_draining or not is_read(request):
             response.force_close()
         self._counts.answered_itself(request.raw_path, response.status, is_upgrade=hdrs.UPGRADE in request.headers)
@@ -290,7 +290,8 @@ class Gateway:
         """Log an error that a person may have to act on: not that somebody waits, nor what every open tab is told."""
         self._counts.errors.add(error.code)
         if error.status >= _SERVER_ERROR and not isinstance(error, NotRunning | StartTimeout):
-            logger.warning("answered %d: code=%s method=%s: %s", error.status, error.code, request.method, error)
+            name = request_id(request)
+            logger.warning("answered %d: code=%s request=%s: %s", error.status, error.code, name, error)
 
     def _make_key(self, workspace_id: str) -> Key:
         return Key(workspace_id, namespace_of(self._namespace, workspace_id))

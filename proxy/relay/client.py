@@ -40,12 +40,14 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "_body_seen", "_is_awaited", "_is_refused", "_known_requests", "_last_content", "_last_size", "_limits",
-        "_part_bytes", "_server",
+        "_part_bytes", "_server", "relayed_status",
     )  # fmt: skip
 
     def __init__(self, server: ClientServer, limits: Limits, **kw: Any) -> None:
         super().__init__(server, **kw)
         self._server = server
+        self.relayed_status = 0
+        """Of the last answer that was relayed here; 0 once that has been asked for."""
         self._limits = limits
         self._last_content: Any = None  # of the newest request; its handler may not have begun when its body turns bad
         self._known_requests = 0  # of those that aiohttp has counted

@@ -79,6 +79,21 @@ def peer_of(request: web.BaseRequest) -> str:
     return "unknown" if not peer else peer if isinstance(peer, str) else peer[0]
 
 
+def add_header(request: web.BaseRequest, name: str, value: str) -> None:
+    """Let a request be passed on as if its client had sent this header, and no other of that name."""
+    message = cast("Any", request)._message  # noqa: SLF001 - there is no other way to pass one on
+    wanted = name.lower().encode()
+    kept = tuple(header for header in message.raw_headers if header[0].lower() != wanted)
+    cast("Any", request)._message = message._replace(raw_headers=(*kept, (name.encode(), value.encode())))  # noqa: SLF001
+
+
+def relayed_status(request: web.BaseRequest) -> int:
+    """Return the status of the answer that was relayed to a request's client, once; 0 if there was none."""
+    protocol = cast("Any", request.protocol)
+    status, protocol.relayed_status = protocol.relayed_status, 0
+    return int(status)
+
+
 def can_be_followed(request: web.BaseRequest) -> bool:
     """Tell whether the client's connection can carry another request behind this one.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import HttpVersion11
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from proxy.relay.client import ClientConnection
     from proxy.relay.response_head import ResponseHead
     from proxy.relay.upstream import Connection, Pool
     from proxy.workspace import Handle
@@ -228,7 +229,7 @@ class Exchange:
         self._is_chunked = head.has_body and head.length is None and self._request.version >= HttpVersion11
         lines = head.lines or self._lines(head)
         self.has_answered = True
-        self.status = head.status
+        self.status = cast("ClientConnection", self._protocol).relayed_status = head.status
         self._headed = monotonic()
         if head.has_body and head.length is None and not self._is_chunked:
             self.keep_alive = False  # HTTP/1.0: the body ends with the connection

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import os
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from proxy.errors import BadResponse, ShuttingDown, UpstreamError, UpstreamLost
 from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, Relayed, cut_off, take_over
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from proxy.relay.client import ClientConnection
     from proxy.relay.response_head import ResponseHead
     from proxy.relay.upstream import Connection, Pool
 
@@ -334,4 +335,5 @@ class WebsocketRelay:
             raise UpstreamError("The client is gone.")
         lines = response_lines(head.headers, order.place(), without_length=True)
         self._pool.counts.handshakes[head.status] += 1
+        cast("ClientConnection", request.protocol).relayed_status = head.status
         transport.write(b"".join((b"HTTP/1.1 101 Switching Protocols\r\n", lines, _UPGRADE, b"\r\n")))
