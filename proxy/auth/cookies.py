@@ -54,14 +54,16 @@ def value_of(cookies: Iterable[str], name: str) -> str | None:
     """
     found: str | None = None
     for header in cookies:
-        if name not in header:
-            continue
-        for pair in header.split(";"):
-            key, mark, value = pair.partition("=")
-            if mark and key.strip(" \t") == name:
+        at = header.find(name)  # most cookies are somebody else's, and long: one pass over them all, in every request
+        while at >= 0:
+            after = at + len(name)
+            end = header.find(";", after)
+            rest = (header[after:] if end < 0 else header[after:end]).lstrip(" \t")
+            if rest.startswith("=") and not header[header.rfind(";", 0, at) + 1 : at].strip(" \t"):
                 if found is not None:
                     raise Unauthenticated("Two cookies of the proxy's came at once: remove this site's cookies.")
-                found = value.strip(" \t")
+                found = rest[1:].strip(" \t")
+            at = header.find(name, after)
     return found
 
 

@@ -6,9 +6,11 @@ in a fixed number of places. Why a token is refused is said in words of our own:
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import jwt
+from multidict import istr
 
 from proxy.auth.claims import user_of
 from proxy.auth.presented import check_form, token_of
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.clock import Clock
     from proxy.target import Target
 
+_COOKIE: Final = istr("Cookie")
 _REMEMBERED: Final = 4096
 _SKEW: Final = 60  # seconds by which an issuer's clock may be ahead of ours
 _UNREADABLE: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
@@ -142,13 +145,15 @@ class Tokens:
         self._is_https = is_https
         self._clock = clock
         self._source = source
+        self._next_look = -inf
+        self._offset = 0.0
         self._verified: dict[str, User] = {}
         keys.observe(self._verified.clear)
 
     def known(self, request: web.BaseRequest, target: Target) -> User | None:
         """Return who asks if their token was verified before, and still holds."""
         try:
-            token = token_of(request.headers, target, is_https=self._is_https(request))
+            token = self._token(request, target)
         except Unauthenticated:
             return None
         return None if token is None else self._recall(token)
@@ -160,7 +165,7 @@ class Tokens:
             Unauthenticated: there is no token, or none that holds.
             KeysUnavailable: there are no keys at all yet.
         """
-        token = token_of(request.headers, target, is_https=self._is_https(request))
+        token = self._token(request, target)
         if token is None:
             raise Unauthenticated
         user = self._recall(token)
@@ -175,12 +180,24 @@ class Tokens:
             self._remember(token, user)
         return user
 
+    def _token(self, request: web.BaseRequest, target: Target) -> str | None:
+        headers = request.headers
+        return token_of(headers, target, is_https=_COOKIE in headers and self._is_https(request))
+
     def _recall(self, token: str) -> User | None:
         user = self._verified.get(token)
-        if user is None or self._clock.now().timestamp() < user.expires:
+        if user is None or self._now() < user.expires:
             return user
         del self._verified[token]
         return None
+
+    def _now(self) -> float:
+        """Return seconds since the epoch; the wall clock, which costs more, is looked at once a second."""
+        tick = self._clock.monotonic()
+        if tick >= self._next_look:
+            self._next_look = tick + 1
+            self._offset = self._clock.now().timestamp() - tick
+        return tick + self._offset
 
     def _remember(self, token: str, user: User) -> None:
         if len(self._verified) >= _REMEMBERED:

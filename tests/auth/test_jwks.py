@@ -187,7 +187,7 @@ async def test_after_a_failure_it_is_tried_again_soon(issuer: Issuer, opened: Op
     issuer.response = None
     issuer.keys = [jwk("ES256", kid="two")]
 
-    await until(lambda: not opened.door._keys._fetching)  # type: ignore[union-attr]
+    await until(lambda: len(opened.clock._sleepers) == 2)
     opened.clock.advance(31)
 
     await until(lambda: issuer.asked == 3)
