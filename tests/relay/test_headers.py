@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.errors import BadResponse
 from proxy.relay.headers import RawHeaders, forwarded_lines, request_lines, values_of
 from proxy.relay.headers import response_lines as lines_of
 from proxy.relay.location import Place
@@ -21,6 +22,7 @@ VALUES = st.binary(max_size=8).map(lambda value: value.translate(None, b"\r\n\x0
 HEADERS = st.lists(st.tuples(NAMES, VALUES | st.lists(NAMES, max_size=3).map(b" , ".join)), max_size=8)
 
 
+SECRETS = [b"a=1", b"notebook-proxy=eyJ", b"a=1; __Host-notebook-proxy-site=eyJ; b=2", b""]
 PLACE = Place(b"/ws/demo/", (b"localhost:8000",), (b"127.0.0.1:9999",))
 
 
@@ -137,6 +139,56 @@ def test_request_and_response_lines_agree_with_the_rule_read_aloud(headers: list
 
     assert request_lines(headers, OURS) == join(hop | ours) + OURS
     assert response_lines(headers) == join(hop)
+
+
+TOLD = st.sampled_from(["X-Forwarded-User", "X-Auth-Request-Email", "Remote-User", "Authorization", "Cookie", "X-Own"])
+SENT = st.lists(st.tuples(TOLD, st.sampled_from("-_.~"), st.booleans(), st.sampled_from(SECRETS)), max_size=8)
+
+
+@given(SENT, st.lists(TOLD, max_size=3))
+def test_whatever_a_client_sends_no_word_of_who_it_is_and_no_credential_passes(
+    sent: list[tuple[str, str, bool, bytes]], named: list[str]
+) -> None:
+    headers = [(b"Connection", ", ".join(named).encode())]
+    for name, separator, is_upper, value in sent:
+        spelled = name.replace("-", separator).upper() if is_upper else name.replace("-", separator)
+        headers.append((spelled.encode(), value if name in ("Cookie", "X-Own") else b"root"))
+
+    passed = request_lines(headers, b"X-Forwarded-User: alice\r\n")
+
+    lines = passed.split(b"\r\n")[:-1]
+    assert [line for line in lines if b"root" in line or (b"eyJ" in line and not line.upper().startswith(b"X"))] == []
+    assert lines[-1] == b"X-Forwarded-User: alice"
+    assert all(
+        line.partition(b": ")[0].lower() in (b"cookie", b"x-own", b"x_own", b"x.own", b"x~own") for line in lines[:-1]
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"Set-Cookie", b"sEt-cOOkie", b"Location", b"Clear-Site-Data", b"X-Own", b"Connection"]),
+            st.sampled_from(
+                [b"a=1; Domain=x; Path=/", b"notebook-proxy=x", b"/x", b"//x", b"http://x/", b"Location", b"*"]
+            ),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_a_notebook_sends_a_browser_learns_of_its_own_workspace_alone(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    try:
+        passed = response_lines(headers, status=302)
+    except BadResponse:
+        passed = response_lines(headers, status=200)
+
+    for line in passed.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b": ")
+        assert name.lower() in (b"set-cookie", b"location", b"x-own")
+        assert name.lower() != b"set-cookie" or (b"Path=/ws/demo/" in value and b"Domain" not in value)
+        assert name.lower() != b"set-cookie" or b"notebook-proxy" not in value
+        assert name.lower() != b"location" or not value.startswith((b"//", b"http"))
 
 
 def test_forwarded_lines_tell_what_the_proxy_sees() -> None:
