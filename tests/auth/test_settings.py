@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+HOST = {"routing": "host", "base_domain": "nb.example.org"}
+
+
 def complaint(**values: Any) -> str:
     with pytest.raises(ConfigError) as refused:
         Config(**values).with_defaults().check()
@@ -52,6 +55,14 @@ def complaint(**values: Any) -> str:
         ({"frame_ancestors": "none"}, "`self`, or origins"),
         ({"frame_ancestors": "https://a.example; script-src"}, "`self`, or origins"),
         ({"notebook_identity": True}, "off where auth is none"),
+        ({"routing": "host"}, "base_domain"),
+        ({"routing": "host", "base_domain": "*.example.org"}, "a domain of lower-case labels"),
+        ({"routing": "host", "base_domain": "example.org:8443"}, "a domain of lower-case labels"),
+        ({"base_domain": "example.org"}, "left out where routing is `path`"),
+        ({**HOST, "auth": "jwt", "jwt_public_key": "x"}, "there is no jwt_secret"),
+        ({**HOST, "auth": "jwt", "jwt_jwks_url": "https://issuer.example/keys"}, "there is no jwt_secret"),
+        ({**HOST, "auth": "forward", "trusted_proxies": "10.0.0.0/8"}, "there is no jwt_secret"),
+        ({**HOST, "session_secret": "x" * 31}, "at least 32 characters"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(values: dict[str, Any], words: str) -> None:
@@ -73,6 +84,10 @@ def test_what_makes_no_sense_is_refused_in_one_line(values: dict[str, Any], word
         {"login_url": "https://login.example.org/?to={url}"},
         {"allowed_origins": "https://ide.example:8443, http://*.apps.example", "frame_ancestors": "self"},
         {"auth": "jwt", "jwt_secret": SECRET, "notebook_identity": True},
+        HOST,
+        {**HOST, "auth": "jwt", "jwt_secret": SECRET},
+        {**HOST, "auth": "jwt", "jwt_jwks_url": "https://issuer.example/keys", "session_secret": SECRET},
+        {**HOST, "auth": "forward", "trusted_proxies": "10.0.0.0/8", "session_secret": SECRET},
     ],
 )
 def test_what_makes_sense_is_allowed(values: dict[str, Any]) -> None:
