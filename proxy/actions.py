@@ -7,6 +7,7 @@ is answered with the workspace as it is then; a person's form is sent back to a 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy import answers
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from proxy.auth.user import User
     from proxy.sight import Sight
     from proxy.workspace import Key
     from proxy.workspace_settings import WorkspaceSettings
@@ -45,13 +47,14 @@ class Actions:
         self._patience = patience.total_seconds()
         self._changing = asyncio.Lock()
 
-    async def act(self, request: web.BaseRequest, key: Key, name: str, *, back: str) -> web.StreamResponse:
+    async def act(self, request: web.BaseRequest, key: Key, name: str, user: User, *, back: str) -> web.StreamResponse:
         """Do it, and answer.
 
         Args:
             request: checked for where it comes from; its method is judged by the caller.
             key: the workspace.
             name: one of `NAMES`.
+            user: who asks, and may.
             back: where a person's form is sent to.
 
         Raises:
@@ -61,7 +64,7 @@ class Actions:
         is_person = answers.is_for_person(request)
         fields = await answers.read_fields(request)
         actions: dict[str, Callable[[Key, dict[str, Any], bool], Awaitable[int]]] = {
-            "start": self._start,
+            "start": partial(self._start, user),
             "stop": self._stop,
             "extend": self._extend,
             "settings": self._set,
@@ -71,8 +74,8 @@ class Actions:
             return answers.to(back)
         return answers.of_json(self._sight.status(self._sight.report(key)), status=status)
 
-    async def _start(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:  # noqa: ARG002
-        self._supervisor.begin(key)
+    async def _start(self, user: User, key: Key, fields: dict[str, Any], is_person: bool) -> int:  # noqa: ARG002
+        self._supervisor.begin(key, user.name)
         return 200 if self._supervisor.running(key) else 202
 
     async def _stop(self, key: Key, fields: dict[str, Any], is_person: bool) -> int:

@@ -1,4 +1,4 @@
-"""The dashboard at `/` and the API below `/api/`: the workspaces, and what may be done to them.
+"""The dashboard at `/`, the API below `/api/`, and `/my/`: the workspaces, and what may be done to them.
 
 Nothing here starts a workspace unasked or counts as use of it. `openapi.json` describes the API.
 """
@@ -19,12 +19,14 @@ from proxy.version import __version__
 
 if TYPE_CHECKING:
     from proxy.actions import Actions
+    from proxy.auth.user import User
     from proxy.events import Streams
     from proxy.sight import Sight
     from proxy.target import Target
     from proxy.workspace import Key
 
 API: Final = "/api/"
+_MY: Final = "/my"
 _WORKSPACES: Final = "/api/workspaces"
 _MOST: Final = 1_000
 _USUAL: Final = 100
@@ -33,8 +35,7 @@ _OPENAPI: Final = (files("proxy") / "openapi.json").read_text(encoding="utf-8").
 _NUMBER: Final = re.compile(r"[0-9]{1,6}")
 
 
-def is_admin(target: Target) -> bool:
-    """Tell whether a target outside every workspace is the dashboard's or the API's."""
+def _is_here(target: Target) -> bool:
     return target.path == "/" or target.path.startswith(API)
 
 
@@ -49,7 +50,7 @@ def workspace_of(target: Target) -> str | None:
 
 
 class Admin:
-    """Answers at `/` and below `/api/`.
+    """Answers outside every workspace.
 
     Args:
         sight: what is shown.
@@ -64,29 +65,42 @@ class Admin:
         self._actions = actions
         self._streams = streams
 
-    async def answer(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
-        """Answer a request for which `is_admin` holds.
+    async def answer(self, request: web.BaseRequest, target: Target, user: User) -> web.StreamResponse:
+        """Answer a request outside every workspace.
 
         Raises:
             ProxyError: it is refused.
         """
+        if target.path == _MY or target.path.startswith(f"{_MY}/"):
+            return self._go_to_own(target, user)
+        if not _is_here(target):
+            raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
         if target.path.startswith(f"{_WORKSPACES}/"):
-            return await self._below(request, target.query, *target.path[len(_WORKSPACES) + 1 :].split("/"))
+            return await self._below(request, user, target.query, *target.path[len(_WORKSPACES) + 1 :].split("/"))
         if target.path not in ("/", _WORKSPACES, "/api/profiles", "/api/events", "/api/openapi.json"):
             raise NotFound("The API is described at /api/openapi.json.")
         if (told := answers.allowing(request, "GET")) is not None:
             return told
         if target.path == "/api/events":
-            return await self._streams.serve(request, DashboardFeed(self._sight))
-        return self._show(target)
+            return await self._streams.serve(request, DashboardFeed(self._sight, user))
+        return self._show(target, user)
 
-    def _show(self, target: Target) -> web.StreamResponse:
+    def _go_to_own(self, target: Target, user: User) -> web.Response:
+        """Send a user on to the same path in their own workspace, whatever the method."""
+        own = self._sight.access.own(user)
+        if own is None:
+            raise NotFound("Nobody has a workspace of their own here; workspaces are at /ws/<id>/.")
+        below = target.path[len(_MY) :] or "/"
+        query = "" if target.query is None else f"?{target.query}"
+        return answers.to(f"/ws/{own}{below}{query}", status=307)
+
+    def _show(self, target: Target, user: User) -> web.StreamResponse:
         """Answer a GET outside every workspace."""
         match target.path:
             case "/":
-                return self._dashboard(target)
+                return self._dashboard(target, user)
             case "/api/workspaces":
-                return self._list(parse_qs(target.query or "", keep_blank_values=True))
+                return self._list(parse_qs(target.query or "", keep_blank_values=True), user)
             case "/api/profiles":
                 offered = self._sight.supervisor.profiles
                 told = [{"name": profile.name, "description": profile.description} for profile in offered]
@@ -95,7 +109,9 @@ class Admin:
                 headers = {**pages.HEADERS, "Content-Type": "application/json"}
                 return web.Response(body=_OPENAPI.encode(), headers=headers)
 
-    async def _below(self, request: web.BaseRequest, query: str | None, name: str, *rest: str) -> web.StreamResponse:
+    async def _below(
+        self, request: web.BaseRequest, user: User, query: str | None, name: str, *rest: str
+    ) -> web.StreamResponse:
         """Answer at `/api/workspaces/<id>` and below it."""
         key = self._sight.key_of(name)
         key.safe_deployment_name()
@@ -106,7 +122,7 @@ class Admin:
         if (told := answers.allowing(request, *methods)) is not None:
             return told
         if request.method not in ("GET", "HEAD"):
-            return await self._actions.act(request, key, what or "stop", back="/")
+            return await self._actions.act(request, key, what or "stop", user, back="/")
         if what == "log":
             return await self._log(key, parse_qs(query or "", keep_blank_values=True))
         status = self._sight.status(self._sight.report(key))
@@ -118,14 +134,14 @@ class Admin:
         headers = {**pages.HEADERS, "Content-Type": "text/plain; charset=utf-8"}
         return web.Response(body=text.encode(errors="replace"), headers=headers)
 
-    def _dashboard(self, target: Target) -> web.StreamResponse:
+    def _dashboard(self, target: Target, user: User) -> web.StreamResponse:
         """Show the workspaces, or open the one that is asked for."""
         asked = parse_qs(target.query or "").get("workspace")
         if asked:
             key = self._sight.key_of(asked[0].strip().lower())
             return answers.to(f"/ws/{quote(key.workspace_id)}/lab")
-        shown, summary = self._sight.rows()
-        views = [self._sight.view(report, is_row=True) for report in shown]
+        shown, summary = self._sight.rows(user)
+        views = [self._sight.view(report, user, is_row=True) for report in shown]
         return answers.of_page(
             pages.dashboard(
                 views,
@@ -136,11 +152,11 @@ class Admin:
             )
         )
 
-    def _list(self, query: dict[str, list[str]]) -> web.StreamResponse:
+    def _list(self, query: dict[str, list[str]], user: User) -> web.StreamResponse:
         """List the workspaces by id, a page at a time."""
         limit = _number(query, "limit", _USUAL, _MOST)
         after = query.get("after", [""])[-1]
-        found = [key for key in self._sight.known() if key.workspace_id > after]
+        found = [key for key in self._sight.known(user) if key.workspace_id > after]
         page = found[:limit]
         told = [self._sight.status(self._sight.report(key)) for key in page]
         return answers.of_json({"workspaces": told, "next": page[-1].workspace_id if len(found) > len(page) else None})

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 from proxy.access_log import AccessLog
 from proxy.activity import Activity, Wake
 from proxy.auth.build import framed_by, make_door, make_sites
+from proxy.auth.vigil import Vigil
 from proxy.backends.local import LocalBackend
 from proxy.certificate import read_certificate
 from proxy.clock import SystemClock
@@ -113,6 +114,8 @@ class App:
             if self.config.reaper:
                 await stack.enter_async_context(self._background(self.supervisor.run_reaper(), "reaper"))
             await stack.enter_async_context(self._background(self.fresh.run(), "look at changed files"))
+            vigil = Vigil(door.access, self.websockets, SystemClock())
+            await stack.enter_async_context(self._background(vigil.run(), "look at open websockets"))
             limits = _client_limits(self.config)
             handle = self.gateway.handle
             if self.config.access_log != "off":

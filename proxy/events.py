@@ -42,6 +42,10 @@ class Feed(Protocol):
         """Return what there is to say now, in one line."""
         ...
 
+    async def goes_on(self) -> bool:
+        """Tell whether it may still be said; asked before each look."""
+        ...
+
     async def changed(self) -> None:
         """Return when there may be something new since the last look. Cancelling is free."""
 
@@ -70,7 +74,7 @@ class Streams:
         self._end.set()
 
     async def serve(self, request: web.BaseRequest, feed: Feed) -> web.StreamResponse:
-        """Say what a feed has to say until the client goes away, or the proxy ends.
+        """Say what a feed has to say until the client goes away, or may not be told more, or the proxy ends.
 
         Raises:
             ShuttingDown: the proxy is ending.
@@ -89,7 +93,7 @@ class Streams:
         response.force_close()  # an ended stream must not hold up the end of its connection
         try:
             await response.prepare(request)
-            while not end.done():
+            while not end.done() and await feed.goes_on():
                 await response.write(f"data: {feed.look()}\n\n".encode())
                 await self._wait(feed, end)
             await response.write_eof()

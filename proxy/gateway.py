@@ -16,15 +16,15 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from proxy import answers
 from proxy.actions import Actions
 from proxy.activity import Activity, Sender, Wake, sender_of
-from proxy.admin import Admin, is_admin, workspace_of
+from proxy.admin import Admin, workspace_of
 from proxy.auth import origins
 from proxy.auth.door import Door
 from proxy.auth.sites import Sites
 from proxy.auth.user import User
+from proxy.auth.vigil import Visit
 from proxy.clock import Clock, SystemClock
 from proxy.errors import (
     BadRequest,
-    NotFound,
     NotRunning,
     ProxyError,
     StartTimeout,
@@ -132,7 +132,7 @@ class Gateway:
         self._uses = lru_cache(maxsize=_CACHE_SIZE)(self._make_use)
         self._in_flight = InFlight()
         self.streams = Streams(self._in_flight)
-        sight = Sight(supervisor, self._in_flight, self._clock, self._key)
+        sight = Sight(supervisor, self._in_flight, self._clock, self._key, self._door.access)
         actions = Actions(sight, patience=hold_timeout)
         wake = wake or Wake("any", self._activity)
         self._hold = Hold(sight, wake, page_after=page_after, timeout=hold_timeout)
@@ -216,7 +216,11 @@ class Gateway:
             if not isinstance(entered, User):
                 return entered
             user = entered
-        return await self._route(request, host, target, user, is_upgrade=is_upgrade)
+        self._door.limits.enter(user)
+        try:
+            return await self._route(request, host, target, user, is_upgrade=is_upgrade)
+        finally:
+            self._door.limits.leave(user)
 
     async def _route(
         self, request: web.BaseRequest, host: str, target: Target, user: User, *, is_upgrade: bool
@@ -225,45 +229,51 @@ class Gateway:
         if self._hosting is not None and (sent := self._hosting.elsewhere(request, target)) is not None:
             return sent
         if target.workspace_id is None:
-            if not is_admin(target):
-                raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
-            return await self._admin.answer(request, target)
+            return await self._admin.answer(request, target, user)
         key = self._key(target.workspace_id)
         if target.is_bare:
             return answers.to(f"{target.path}/" + ("" if target.query is None else f"?{target.query}"), status=307)
         if is_reserved(target):
-            return await self._reserved.answer(request, key, target)
+            return await self._reserved.answer(request, key, target, user)
         self._in_flight.carry(key)
         try:
             forwarded = self._introduction.lines(request, host, user)
-            return await self._relay(request, key, target, forwarded, is_upgrade=is_upgrade)
+            return await self._relay(request, key, target, user, forwarded, is_upgrade=is_upgrade)
         except ProxyError as error:
             self._note(request, error)
-            return self._hold.answer(request, key, target, error)
+            return self._hold.answer(request, key, target, user, error)
         finally:
             self._in_flight.put_down(key)
 
     async def _relay(
-        self, request: web.BaseRequest, key: Key, target: Target, forwarded: bytes, *, is_upgrade: bool
+        self,
+        request: web.BaseRequest,
+        key: Key,
+        target: Target,
+        user: User,
+        forwarded: bytes,
+        *,
+        is_upgrade: bool,
     ) -> web.StreamResponse:
         """Relay to the workspace's notebook server; start it anew once if it is not where it was."""
         handle = self._supervisor.running(key)
         if handle is None:
-            handle = await self._hold.find(request, key, target, is_upgrade=is_upgrade)
+            handle = await self._hold.find(request, key, target, user, is_upgrade=is_upgrade)
         use = self._use(request, key, target, is_upgrade=is_upgrade)
         use.touch()
         order = Order(request, target.wire, handle, forwarded, use.touch, self._introduction.dropped)
         for is_last in (False, True):
             try:
                 if is_upgrade:
-                    return await self._websockets.relay(order, use.open_frames)
+                    visit = Visit(user, key.workspace_id) if user.name else None
+                    return await self._websockets.relay(order, use.open_frames, visit)
                 return await relay_http(order, self._pool)
             except (UpstreamRefused, UpstreamLost) as error:
                 if is_last:
                     raise  # it was found well in between; it stays known, so that it can be reaped
                 self._supervisor.lost(key, order.handle, error.code)
                 self._pool.forget(order.handle)
-                order.handle = await self._hold.find(request, key, target, is_upgrade=is_upgrade)
+                order.handle = await self._hold.find(request, key, target, user, is_upgrade=is_upgrade)
         raise AssertionError("unreachable")
 
     def _use(self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool) -> Use:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from proxy.activity import Wake
+    from proxy.auth.user import User
     from proxy.errors import ProxyError
     from proxy.sight import Sight
     from proxy.target import Target
@@ -42,7 +43,7 @@ class Hold:
         self._page_after = page_after.total_seconds()
         self._timeout = timeout.total_seconds()
 
-    async def find(self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool) -> Handle:
+    async def find(self, request: web.BaseRequest, key: Key, target: Target, user: User, *, is_upgrade: bool) -> Handle:
         """Return the handle of what runs; start it, or wait for the start in flight, if the request may.
 
         Raises:
@@ -58,13 +59,13 @@ class Hold:
             key.safe_deployment_name()
             raise NotRunning(key.workspace_id)
         patience = self._page_after if is_navigation(request) else self._timeout
-        return await self._supervisor.ensure_running(key, patience)
+        return await self._supervisor.ensure_running(key, patience, user=user.name)
 
-    def answer(self, request: web.BaseRequest, key: Key, target: Target, error: ProxyError) -> web.Response:
+    def answer(self, request: web.BaseRequest, key: Key, target: Target, user: User, error: ProxyError) -> web.Response:
         """Tell the client of an error that came while its workspace was waited for, or talked to."""
         if is_navigation(request) and isinstance(error, StartTimeout | StartStalled | StartFailed):
             report = self._sight.report(key)
-            view = self._sight.view(report, to=target.wire.decode("ascii"))
+            view = self._sight.view(report, user, to=target.wire.decode("ascii"))
             if not isinstance(error, StartFailed):
                 return answers.of_page(pages.workspace(view, go="here"), status=_ACCEPTED)
             if report.failure is not None and view["state"] == FAILED and view["code"] == error.code:

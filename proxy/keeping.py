@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from proxy.errors import ProxyError
 from proxy.ledger import Entry
-from proxy.notes import Notes, settings_text, stop_text
+from proxy.notes import OWNER, Notes, settings_text, stop_text
 
 if TYPE_CHECKING:
     import logging
@@ -73,13 +73,22 @@ class Keeping:
 
     def stopped(self, key: Key, last_used: datetime, reason: str, at: datetime) -> None:
         """Store how a notebook server ended, in a task of its own."""
-        work = self._store_stop(key, stop_text(last_used, reason, at))
+        work = self._store(key, stop_text(last_used, reason, at), "the end")
         self._roster.spawn(work, f"note {key.workspace_id}")
 
-    async def _store_stop(self, key: Key, text: dict[str, str | None]) -> None:
+    def own(self, key: Key, user: str) -> None:
+        """Store whose a workspace is, if nobody's: the first user's for whom it started. In a task of its own.
+
+        For people to see; what a user may do follows from their credential alone.
+        """
+        entry = self._ledger.entry(key)
+        if (entry.notes or Notes()).owner is None:
+            self._roster.spawn(self._store(key, {OWNER: user}, "its owner"), f"own {key.workspace_id}")
+
+    async def _store(self, key: Key, text: dict[str, str | None], what: str) -> None:
         try:
             await self._backend.note(key, text)
         except ProxyError as error:
-            self._log.warning("the end was not noted: id=%s: %s", key.workspace_id, error)
+            self._log.warning("%s was not noted: id=%s: %s", what, key.workspace_id, error)
         except Exception:  # noqa: BLE001 - the top of a task
-            self._log.exception("the end was not noted: id=%s", key.workspace_id)
+            self._log.exception("%s was not noted: id=%s", what, key.workspace_id)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from proxy.actions import Actions
+    from proxy.auth.user import User
     from proxy.events import Streams
     from proxy.sight import Sight
     from proxy.target import Target
@@ -46,7 +47,7 @@ class Reserved:
         self._actions = actions
         self._streams = streams
 
-    async def answer(self, request: web.BaseRequest, key: Key, target: Target) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest, key: Key, target: Target, user: User) -> web.StreamResponse:
         """Answer a request for which `is_reserved` holds.
 
         Raises:
@@ -60,20 +61,20 @@ class Reserved:
         if (told := answers.allowing(request, "POST" if name in _ACTIONS else "GET")) is not None:
             return told
         if name in _ACTIONS:
-            return await self._actions.act(request, key, name, back=base)
+            return await self._actions.act(request, key, name, user, back=base)
         if name == "events":
             to = wanted(target, request.headers.get("Host", ""))
-            return await self._streams.serve(request, WorkspaceFeed(self._sight, key, to))
+            return await self._streams.serve(request, WorkspaceFeed(self._sight, key, user, to))
         if name == "status":
             return answers.of_json(self._sight.status(self._sight.report(key)))
-        return self._page(key, target, request.headers.get("Host", ""))
+        return self._page(key, target, user, request.headers.get("Host", ""))
 
-    def _page(self, key: Key, target: Target, host: str) -> web.StreamResponse:
+    def _page(self, key: Key, target: Target, user: User, host: str) -> web.StreamResponse:
         """Show the workspace; send on who waits for it as soon as it runs."""
         if target.below == PREFIX:
             return answers.to(f"{target.base}{PREFIX}/", status=307)
         to = wanted(target, host)
-        view = self._sight.view(self._sight.report(key), to=to)
+        view = self._sight.view(self._sight.report(key), user, to=to)
         if view["is_running"] and to:
             return answers.to(to)
         return answers.of_page(pages.workspace(view, go=to))

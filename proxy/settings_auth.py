@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, NoDecode
 
-from proxy.settings_page import AUTHENTICATION
-from proxy.settings_types import Duration, Secret, Switch, Text, Words, setting
+from proxy.settings_page import AUTHENTICATION, CLIENTS
+from proxy.settings_types import Count, Duration, Secret, Switch, Text, Words, setting
 
 
 class AuthSettings(BaseSettings):
@@ -104,4 +104,38 @@ class AuthSettings(BaseSettings):
         (),
         AUTHENTICATION,
         "origins whose pages may show the proxy's own in a frame, and `self`, separated by commas; none may by default",
+    )
+    workspace_template: Text = setting(
+        "",
+        AUTHENTICATION,
+        "gives each user a workspace of their own, which `/my/` leads to: an id with `{user_slug}`, a label made of "
+        "their name that nobody else has, such as `{user_slug}` or `my-{user_slug}`",
+    )
+    authorize_url: Text = setting(
+        "",
+        AUTHENTICATION,
+        "is asked whether a user may open a workspace that is not theirs otherwise: `GET` with `user`, `workspace` and "
+        "`method` in the query; 2xx allows, 403 denies, anything else denies and is reported",
+    )
+    authorize_ttl: Duration = setting(
+        timedelta(seconds=30), AUTHENTICATION, "how long an answer of `authorize_url` holds, yes or no"
+    )
+    admin_users: Annotated[Words, NoDecode] = setting(
+        (),
+        AUTHENTICATION,
+        "users who may see and stop every workspace, and open none by that, separated by commas",
+    )
+    max_requests_per_user: Count = setting(
+        100,
+        CLIENTS,
+        "how many requests a user may send a second, on average of ten seconds, to each replica; more is answered 429",
+    )
+    max_connections_per_user: Count = setting(
+        500, CLIENTS, "how many requests and websockets of one user each replica carries at once; more is answered 429"
+    )
+    max_starts_per_user: Count = setting(
+        10, CLIENTS, "how many workspaces a user may start within a minute, on each replica; more is answered 429"
+    )
+    max_running_per_user: Count = setting(
+        10, CLIENTS, "how many workspaces may run at once that one user has started; more is answered 429"
     )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from proxy.naming import is_base_domain
+from proxy.settings_types import format_value
+from proxy.slug import LEAST_ROOM, is_usable
+from proxy.workspace import MAX_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +28,8 @@ ORIGIN_FORM: Final = re.compile(
 )
 """What an origin looks like (RFC 6454 section 6.1); `*` stands for exactly one label."""
 _ORIGIN_RULE: Final = "origins such as https://hub.example or https://*.hub.example:8443, separated by commas"
+_OF_USERS: Final = ("workspace_template", "authorize_url", "admin_users")
+_LONGEST_TTL: Final = timedelta(hours=1)
 _VISIBLE: Final = re.compile(r"[!-~]*")
 
 
@@ -47,6 +53,7 @@ def auth_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "notebook_identity", "off where auth is none: then nobody has a name"
     yield from _key_problems(values)
     yield from _host_problems(values)
+    yield from _access_problems(values)
 
 
 def _key_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -76,6 +83,21 @@ def _host_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     is_signed_elsewhere = values["auth"] == "forward" or values["jwt_public_key"] or values["jwt_jwks_url"]
     if is_host and is_signed_elsewhere and not (secret or values["jwt_secret"].get_secret_value()):
         yield "session_secret", "given where routing is `host`, and there is no jwt_secret"
+
+
+def _access_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Find what could not say whose a workspace is; where nobody is asked who they are, everything is everybody's."""
+    for name in _OF_USERS:
+        if values[name] and values["auth"] == "none":
+            yield name, "left out where auth is `none`"
+    if values["workspace_template"] and not is_usable(values["workspace_template"]):
+        room = MAX_ID - LEAST_ROOM
+        yield "workspace_template", f"letters, digits, single '-', `{{user_slug}}` once, and at most {room} besides"
+    url = values["authorize_url"]
+    if url and not (_VISIBLE.fullmatch(url) and "#" not in url and _is_url(url, ("https", "http"))):
+        yield "authorize_url", "a URL that begins with https:// or http://, without a user, spaces or '#'"
+    if values["authorize_ttl"] > _LONGEST_TTL:
+        yield "authorize_ttl", f"a duration above zero, at most {format_value(_LONGEST_TTL)}"
 
 
 def _is_url(text: str, schemes: tuple[str, ...]) -> bool:

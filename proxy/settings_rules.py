@@ -28,7 +28,11 @@ _QUANTITY: Final = (
     "a Kubernetes quantity above zero, such as 500m, 2 or 4Gi",
 )
 _MAX_ID: Final = 2**31 - 1  # what Kubernetes takes for a user or group
-_AT_ONCE: Final = ("reap_concurrency", "max_concurrent_starts", "max_queued", "access_log_sample")
+_AT_ONCE: Final = (
+    "reap_concurrency", "max_concurrent_starts", "max_queued", "access_log_sample",
+    "max_starts_per_user", "max_running_per_user",
+    "max_requests_per_user", "max_connections_per_user",
+)  # fmt: skip
 _MOST_AT_ONCE: Final = 100_000
 _MIN_SECRET_LENGTH: Final = 16
 _HEADER_BYTES: Final = (4096, 1_048_576)  # what every server takes, and what none needs

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from proxy.clock import Clock
     from proxy.config import Config
     from proxy.counts import SupervisorCounts
+    from proxy.keeping import Keeping
     from proxy.ledger import Ledger
+    from proxy.quota import Quota
     from proxy.record import Record
     from proxy.roster import Roster
     from proxy.start_limit import Turn
@@ -42,6 +44,8 @@ class Starts:
         ledger: remembers failures, and how long starts take.
         config: `ready_timeout`, `max_concurrent_starts`, `max_queued`.
         back_offs: the failures of late.
+        quota: how much one user may start.
+        keeping: stores whose a workspace is.
         clock: what time is measured by.
         log: where changes of state are logged.
         counts: of how starts end, and what they take.
@@ -56,6 +60,8 @@ class Starts:
         config: Config,
         *,
         back_offs: BackOffs,
+        quota: Quota,
+        keeping: Keeping,
         clock: Clock,
         log: logging.Logger,
         counts: SupervisorCounts,
@@ -65,6 +71,8 @@ class Starts:
         self._record = record
         self._ledger = ledger
         self._back_offs = back_offs
+        self._quota = quota
+        self._keeping = keeping
         self._limit = StartLimit(config.max_concurrent_starts, config.max_queued, ledger.bump)
         self._ready_timeout = config.ready_timeout.total_seconds()
         self._clock = clock
@@ -77,7 +85,7 @@ class Starts:
         """How many wait for their turn."""
         return self._limit.waiting
 
-    async def wake(self, key: Key, timeout: float | None = None) -> Handle:  # noqa: ASYNC109 - of the injected clock
+    async def wake(self, key: Key, timeout: float | None = None, *, user: str = "") -> Handle:  # noqa: ASYNC109 - of the injected clock
         """Return the handle: join or begin a start; wait for a stop first. Each caller waits for at most `timeout`.
 
         Raises:
@@ -95,7 +103,7 @@ class Starts:
             if self._roster.is_closing:
                 raise ShuttingDown
             if tracked is None:
-                tracked = self._begin(key)
+                tracked = self._begin(key, user)
             if tracked.phase is Phase.STARTING:
                 tracked.touched = self._monotonic()
                 outcome, trouble = tracked.outcome, tracked.trouble
@@ -109,7 +117,7 @@ class Starts:
                 continue  # it is stopped, or could not be: look again
             raise StartTimeout(key.workspace_id, seconds)
 
-    def begin(self, key: Key) -> None:
+    def begin(self, key: Key, user: str = "") -> None:
         """Start in the background what does not run; what is being stopped is started when it is gone.
 
         Raises:
@@ -122,15 +130,18 @@ class Starts:
         if self._roster.is_closing:
             raise ShuttingDown
         if tracked is None:
-            self._begin(key)
+            self._begin(key, user)
         else:
-            tracked.is_wanted = True
+            self._quota.refuse(key, user)
+            tracked.is_wanted, tracked.user = True, user
 
-    def _begin(self, key: Key) -> Tracked:
+    def _begin(self, key: Key, user: str) -> Tracked:
         self._back_offs.refuse(key)
+        self._quota.refuse(key, user)
         loop, turn = asyncio.get_running_loop(), self._limit.enter(key)
+        self._quota.began(user)
         tracked = self._roster.add(key)
-        tracked.turn = turn
+        tracked.turn, tracked.user = turn, user
         tracked.times = PhaseTimes(Step.PREPARING if turn.granted.done() else Step.QUEUED, self._monotonic())
         tracked.outcome, tracked.trouble = loop.create_future(), loop.create_future()
         self._roster.move(tracked, Event.WAKE)
@@ -154,7 +165,7 @@ class Starts:
         self._log.info("workspace starting: id=%s namespace=%s", key.workspace_id, key.namespace)
         error: ProxyError
         try:
-            handle = await unless_cut_off(self._backend.start(key))
+            handle = await unless_cut_off(self._backend.start(key, *filter(None, (tracked.user,))))
         except StartFailed as failed:
             error = failed
         except Exception as defect:  # noqa: BLE001 - the top of a task
@@ -181,6 +192,8 @@ class Starts:
         self._log.info("workspace running: id=%s namespace=%s after=%.1fs", key.workspace_id, key.namespace, seconds)
         if tracked.outcome is not None and not tracked.outcome.done():
             tracked.outcome.set_result(handle)
+        if tracked.user:
+            self._keeping.own(key, tracked.user)
 
     def _failed(self, tracked: Tracked, error: StartFailed) -> None:
         key = tracked.key

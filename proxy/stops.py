@@ -144,4 +144,4 @@ class Stops:
         """Start what somebody asked for while it was being stopped, unless it must not be tried now."""
         if tracked.is_wanted:
             with suppress(ProxyError):
-                self._starts.begin(tracked.key)
+                self._starts.begin(tracked.key, tracked.user)

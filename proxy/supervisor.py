@@ -22,6 +22,7 @@ from proxy.keeping import Keeping
 from proxy.ledger import Ledger
 from proxy.news import News
 from proxy.preferences import Preferences
+from proxy.quota import Quota
 from proxy.reaper import Reaper
 from proxy.record import Record
 from proxy.reporting import Reporting
@@ -92,7 +93,17 @@ class Supervisor(News):
         self._tracked = tracked = roster.tracked
         self._read_log = backend.log
         self._starts = starts = Starts(
-            roster, backend, record, ledger, config, back_offs=back_offs, clock=clock, log=log, counts=counts
+            roster,
+            backend,
+            record,
+            ledger,
+            config,
+            back_offs=back_offs,
+            quota=Quota(backend, tracked, config, clock.monotonic),
+            keeping=keeping,
+            clock=clock,
+            log=log,
+            counts=counts,
         )
         self._stops = stops = Stops(
             roster, backend, record, starts, keeping=keeping, clock=clock, log=log, counts=counts
@@ -116,7 +127,7 @@ class Supervisor(News):
 
     # What a request needs -------------------------------------------------------------------------------------------
 
-    async def ensure_running(self, key: Key, timeout: float | None = None) -> Handle:  # noqa: ASYNC109 - of its clock
+    async def ensure_running(self, key: Key, timeout: float | None = None, *, user: str = "") -> Handle:  # noqa: ASYNC109 - of its clock
         """Return the handle of a running workspace, starting it if it is not there. Touches it.
 
         A workspace that runs is answered without awaiting any I/O; one that is being stopped is waited for and started
@@ -125,6 +136,7 @@ class Supervisor(News):
         Args:
             key: which.
             timeout: seconds that this caller waits for; by default `ready_timeout`.
+            user: for whom it would be started; nobody has no limits.
 
         Raises:
             InvalidKey: the id is not a DNS-1123 label, or too long (63 characters with its prefix).
@@ -133,6 +145,7 @@ class Supervisor(News):
                 reason for people, the code for programs, and the seconds to wait.
             StartStalled: something is in its way that may heal; the start goes on, and a retry joins it.
             TooManyStarts: so many others wait for their turn to start that it may not.
+            LimitReached: the user has started, or runs, as many as one user may.
             ShuttingDown: `close` was called.
         """
         tracked = self._tracked.get(key)
@@ -140,7 +153,7 @@ class Supervisor(News):
             self._record.touch(tracked, "")
             assert tracked.handle is not None  # RUNNING has a handle
             return tracked.handle
-        return await self._starts.wake(key, timeout)
+        return await self._starts.wake(key, timeout, user=user)
 
     def running(self, key: Key) -> Handle | None:
         """Return the handle of a workspace that runs, else None. Starts nothing and does not touch."""
@@ -185,7 +198,7 @@ class Supervisor(News):
         """How many starts wait for their turn."""
         return self._starts.waiting
 
-    def begin(self, key: Key) -> None:
+    def begin(self, key: Key, user: str = "") -> None:
         """Start it in the background, without waiting. What runs or starts is left alone, and not touched.
 
         What is being stopped is started when it is gone.
@@ -194,9 +207,10 @@ class Supervisor(News):
             InvalidKey: the id cannot name a workspace.
             StartFailed: it failed so recently that it is not tried again yet.
             TooManyStarts: so many others wait for their turn to start that it may not.
+            LimitReached: the user has started, or runs, as many as one user may.
             ShuttingDown: `close` was called.
         """
-        self._starts.begin(key)
+        self._starts.begin(key, user)
 
     async def stop(self, key: Key, reason: str = "asked to") -> None:
         """Stop the workspace and return when it is gone; already gone is success. Files stay.

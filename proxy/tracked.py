@@ -43,6 +43,7 @@ class Tracked:
     times: PhaseTimes | None = None  # how long it has been in each of its phases
     turn: Turn | None = None  # of the start in flight
     is_wanted: bool = False  # somebody asked for it while it was being stopped
+    user: str = ""  # for whom it starts, runs, or is wanted; empty where nobody said so here
     is_known: bool = True  # that it runs, or should; else it is only stopped, in case it does
     started: float = math.inf  # when its server was made, as far as is known
     asked: float = -math.inf  # when its server was asked last what it does

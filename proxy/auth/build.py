@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.auth.access import Access
 from proxy.auth.door import Door
 from proxy.auth.entry import Entry
 from proxy.auth.hosts import Hosts
+from proxy.auth.limits import Limits
 from proxy.auth.peers import https, trust
 from proxy.auth.sites import Sites
 from proxy.clock import Clock, SystemClock
@@ -30,11 +32,13 @@ def make_door(config: Config, clock: Clock | None = None) -> Door:
     Raises:
         ConfigError: it cannot be built from them.
     """
+    clock = clock or SystemClock()
+    access, limits = _access(config, clock), _limits(config, clock)
     match config.auth:
         case "jwt":
-            return _tokens(config, clock or SystemClock())
+            return _tokens(config, clock, access, limits)
         case "forward":
-            return _forwarded(config, clock or SystemClock())
+            return _forwarded(config, clock, access, limits)
         case _:
             return Door()
 
@@ -54,7 +58,7 @@ def seen_https(config: Config) -> Callable[[web.BaseRequest], bool]:
     return https(trust(config.trusted_proxies), is_tls=bool(config.tls_cert))
 
 
-def _tokens(config: Config, clock: Clock) -> Door:
+def _tokens(config: Config, clock: Clock, access: Access, limits: Limits) -> Door:
     from proxy.auth.jwks import Jwks  # noqa: PLC0415 - the library and what it stands on take 10 MB, and 0.1 s
     from proxy.auth.tokens import Tokens, Verifier  # noqa: PLC0415 - the same
 
@@ -65,20 +69,35 @@ def _tokens(config: Config, clock: Clock) -> Door:
     renewable: Renewable | None = source
     reader = Tokens(verifier, keys, is_https, clock, renewable)
     if config.routing == "host":
-        return _of_hosts(config, reader, clock, keys=source)
-    return Door(reader, entry=Entry(is_https, clock), login_url=config.login_url, keys=source)
+        return _of_hosts(config, reader, clock, access, limits, keys=source)
+    return Door(reader, access, limits=limits, entry=Entry(is_https, clock), login_url=config.login_url, keys=source)
 
 
-def _forwarded(config: Config, clock: Clock) -> Door:
+def _access(config: Config, clock: Clock) -> Access:
+    authorizer = None
+    if config.authorize_url:
+        from proxy.auth.authorizer import Authorizer  # noqa: PLC0415 - a client of HTTP, where it is needed
+
+        authorizer = Authorizer(config.authorize_url, config.authorize_ttl, clock=clock)
+    return Access(template=config.workspace_template, admins=config.admin_users, authorizer=authorizer, clock=clock)
+
+
+def _limits(config: Config, clock: Clock) -> Limits:
+    return Limits(config.max_requests_per_user, config.max_connections_per_user, clock.monotonic)
+
+
+def _forwarded(config: Config, clock: Clock, access: Access, limits: Limits) -> Door:
     from proxy.auth.forward import Forwarded  # noqa: PLC0415 - where nobody is asked, nothing is loaded for it
 
     reader = Forwarded(config.identity_header, trust(config.trusted_proxies))
     if config.routing == "host":
-        return _of_hosts(config, reader, clock)
-    return Door(reader, login_url=config.login_url)
+        return _of_hosts(config, reader, clock, access, limits)
+    return Door(reader, access, limits=limits, login_url=config.login_url)
 
 
-def _of_hosts(config: Config, reader: Reader, clock: Clock, keys: Jwks | None = None) -> Door:
+def _of_hosts(
+    config: Config, reader: Reader, clock: Clock, access: Access, limits: Limits, *, keys: Jwks | None = None
+) -> Door:
     """Return the door before the main host, where `reader` finds out who asks, and before workspaces' hosts."""
     from proxy.auth.host_entry import HostEntry  # noqa: PLC0415 - the library for tokens is loaded for it
     from proxy.auth.host_reader import HostReader  # noqa: PLC0415 - the same
@@ -90,6 +109,8 @@ def _of_hosts(config: Config, reader: Reader, clock: Clock, keys: Jwks | None = 
     takes_tokens = config.auth == "jwt"
     return Door(
         HostReader(reader, hosts, sessions, is_https, takes_tokens=takes_tokens),
+        access,
+        limits=limits,
         entry=HostEntry(hosts, sessions, is_https, clock, takes_tokens=takes_tokens),
         login_url=config.login_url,
         keys=keys,

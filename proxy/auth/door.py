@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from proxy.auth.access import Access
 from proxy.auth.entry import PATH, is_navigation
+from proxy.auth.limits import Limits
+from proxy.auth.oversight import is_oversight
 from proxy.auth.user import EVERYONE
 from proxy.errors import Unauthenticated
 
@@ -60,6 +62,7 @@ class Door:
     Args:
         reader: finds out who asks; by default nobody is asked.
         access: judges what they may open.
+        limits: knows how much they may ask for at once.
         entry: gives browsers cookies; None where there are none.
         login_url: where browsers are sent that come without a credential, with `{url}` for where they wanted to go.
         keys: what fetches keys as long as the door is used.
@@ -70,12 +73,14 @@ class Door:
         reader: Reader | None = None,
         access: Access | None = None,
         *,
+        limits: Limits | None = None,
         entry: Entry | None = None,
         login_url: str = "",
         keys: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         self._reader = reader = reader or Everyone()
-        access = access or Access()
+        self.access = access = access or Access()
+        self.limits = Limits() if limits is None else limits
         self._entry = entry
         self._login_url = login_url
         self._keys = keys
@@ -91,6 +96,7 @@ class Door:
     async def __aexit__(self, *_: object) -> None:
         if self._keys is not None:
             await self._keys.__aexit__(None, None, None)
+        await self.access.close()
 
     async def identify(self, request: web.BaseRequest, target: Target) -> User:
         """Return who asks.
@@ -132,7 +138,7 @@ class Door:
         if self._entry is not None and (sent := self._entry.arrive(request, target)) is not None:
             return sent
         user = self.known(request, target) or await self.identify(request, target)
-        if about is not None:
+        if about is not None and not (self.access.oversees(user) and is_oversight(target, request.method)):
             await self.authorise(user, about, request.method)
         if self._entry is None:
             return user

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from proxy.errors import StartStalled
@@ -63,11 +63,19 @@ class Backend(Protocol):
     async def open(self) -> None:
         """Get ready: what runs already is reported as found. Returns when that is known, or cannot be known yet."""
 
-    async def start(self, key: Key) -> Handle:
+    def running_for(self, user: str) -> Collection[Key]:
+        """Return the workspaces that start or run for a user, as far as is seen; those started here need not be."""
+        ...
+
+    async def start(self, key: Key, user: str = "") -> Handle:
         """Return the handle of a notebook server that answers HTTP now, starting it if it is not there.
 
         Never called twice at once for one key, nor while `stop` runs for it. When cancelled, what is half done may
         stay: a `stop` follows and clears it.
+
+        Args:
+            key: which.
+            user: for whom, if that is known.
 
         Raises:
             StartFailed: it cannot become ready; nothing of it is left running.

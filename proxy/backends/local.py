@@ -125,7 +125,11 @@ class LocalBackend:
             with suppress(InvalidKey):
                 self._observer.noted(Key(workspace_id, namespace_of(self._namespace, workspace_id)), notes)
 
-    async def start(self, key: Key) -> Handle:
+    def running_for(self, user: str) -> tuple[Key, ...]:  # noqa: ARG002 - the protocol's
+        """Return nothing: all that runs was started here."""
+        return ()
+
+    async def start(self, key: Key, user: str = "") -> Handle:  # noqa: ARG002 - a process says for whom nowhere
         """Return the handle of a notebook server that answers; one that runs but no longer answers is replaced.
 
         Raises:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from proxy.errors.access import CrossOrigin, Forbidden, KeysUnavailable, OtherHost, Unauthenticated
 from proxy.errors.base import ConfigError, ProxyError
+from proxy.errors.limits import LimitReached
 from proxy.errors.requests import (
     BadRequest,
     HeadersTooLarge,
@@ -60,6 +61,7 @@ __all__ = [
     "HeadersTooLarge",
     "InvalidKey",
     "KeysUnavailable",
+    "LimitReached",
     "MethodRefused",
     "NoLog",
     "NotFound",

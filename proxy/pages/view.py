@@ -24,7 +24,9 @@ _NO_WORDS: Final = "Starting its notebook server"
 _SINCE: Final = {"running": "Running for", "starting": "Starting for", "stopping": "Stopping for"}
 
 
-def view_of(report: Report, now: datetime, *, connections: int = 0, to: str = "", is_row: bool = False) -> View:
+def view_of(
+    report: Report, now: datetime, *, connections: int = 0, to: str = "", is_row: bool = False, may_enter: bool = True
+) -> View:
     """Return what the pages show of a workspace.
 
     Args:
@@ -33,6 +35,7 @@ def view_of(report: Report, now: datetime, *, connections: int = 0, to: str = ""
         connections: how many requests and websockets this replica carries for it.
         to: the path and query that somebody waits for; empty where nobody does.
         is_row: for the dashboard, whose forms lead back to it.
+        may_enter: who looks may open and change it, too; else only see and stop it.
     """
     name, state = report.key.workspace_id, state_of(report)
     title = headline(name, state)
@@ -64,8 +67,9 @@ def view_of(report: Report, now: datetime, *, connections: int = 0, to: str = ""
         "happenings": [told(happening) for happening in reversed(report.happenings)],
         "has_happenings": bool(report.happenings),
         "is_going": bool(to),
-        "is_extendable": state == "running" and report.due_at is not None and not report.is_warned,
-        "is_startable": state in ("stopped", FAILED),
+        "is_enterable": may_enter,
+        "is_extendable": may_enter and state == "running" and report.due_at is not None and not report.is_warned,
+        "is_startable": may_enter and state in ("stopped", FAILED),
         "is_stoppable": state in ("running", "starting"),
         "profile": report.profile,
         "warnings": list(report.warnings),
@@ -73,20 +77,21 @@ def view_of(report: Report, now: datetime, *, connections: int = 0, to: str = ""
         "stopped": _stopped(report),
         **{f"is_{each}": state == each for each in ("starting", "running", "stopping", "stopped", FAILED)},
     }
-    view |= _links(name, to, is_row=is_row)
+    view |= _links(name, to, is_row=is_row, may_enter=may_enter)
     view |= _start(report, since, state)
     view |= _failure(report, until, state)
     view["announcement"] = ". ".join(filter(None, (title, view["step"], view["trouble"], view["failure"])))
     return view
 
 
-def _links(name: str, to: str, *, is_row: bool) -> View:
+def _links(name: str, to: str, *, is_row: bool, may_enter: bool) -> View:
     """Return where links and forms lead, and what they are called."""
     base = f"/ws/{name}/"
     act = f"/api/workspaces/{name}/" if is_row else f"{base}_proxy/"
     query = f"?to={quote(to, safe='/')}" if to else ""
     return {
         "open_url": f"{base}lab",
+        "title_url": f"{base}lab" if may_enter else f"{base}_proxy/",
         "retry_url": to or f"{base}lab",
         "wait_url": f"{base}_proxy/{query}",
         "events_url": f"{base}_proxy/events{query}",

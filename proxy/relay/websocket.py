@@ -20,7 +20,7 @@ from proxy.relay.headers import response_lines, values_of
 from proxy.relay.parting import end_writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from aiohttp import web
 
@@ -55,7 +55,7 @@ class Tunnel:
 
     __slots__ = (
         "_connection", "_frames", "_from_client", "_from_notebook", "_is_closing", "_is_ended", "_is_held", "_patience",
-        "_protocol", "_request", "_tail", "_waiter",
+        "_protocol", "_request", "_tail", "_waiter", "visit",
     )  # fmt: skip
 
     def __init__(self, request: web.BaseRequest, connection: Connection, frames: Frames, tail: bytes) -> None:
@@ -71,6 +71,8 @@ class Tunnel:
         self._is_closing = False  # a close frame of ours has gone; nothing of the other side's may follow it
         self._is_ended = False
         self._patience: asyncio.TimerHandle | None = None
+        self.visit: Hashable = None
+        """What it was opened for; None where nobody will ask."""
 
     async def run(self) -> None:
         """Carry bytes until one side ends."""
@@ -258,7 +260,17 @@ class WebsocketRelay:
             tunnel.close(code)
         self.close_all(code)
 
-    async def relay(self, order: Order, open_frames: Callable[[], Frames]) -> web.StreamResponse:
+    def visits(self) -> dict[Hashable, list[Tunnel]]:
+        """Return those that are open by what they were opened for; nothing of those that nobody will ask for."""
+        found: dict[Hashable, list[Tunnel]] = {}
+        for tunnel in self._tunnels:
+            if tunnel.visit is not None:
+                found.setdefault(tunnel.visit, []).append(tunnel)
+        return found
+
+    async def relay(
+        self, order: Order, open_frames: Callable[[], Frames], visit: Hashable = None
+    ) -> web.StreamResponse:
         """Carry a websocket until one side ends. A refused upgrade is relayed as the HTTP answer that it is.
 
         Cancelling it (the client is gone) closes the connection to the notebook server at once.
@@ -266,6 +278,7 @@ class WebsocketRelay:
         Args:
             order: the handshake.
             open_frames: called once it has been answered; returns what is told of the frames.
+            visit: what it is opened for, as `visits` tells.
 
         Raises:
             ShuttingDown: no more are opened.
@@ -281,6 +294,7 @@ class WebsocketRelay:
         if isinstance(opened, Relayed):
             return opened
         tunnel, connection = opened
+        tunnel.visit = visit
         self._tunnels.add(tunnel)
         try:
             if self._close_code is not None:

@@ -183,7 +183,7 @@ class WithAuth(Ours):
         directory.mkdir(parents=True, exist_ok=True)
         secret = directory / "jwt-secret"
         secret.write_text(SECRET)
-        self._flags = ("--auth=jwt", f"--jwt-secret-file={secret}")
+        self._flags = ("--auth=jwt", f"--jwt-secret-file={secret}", "--max-requests-per-user=100000")
         return super().start(directory)
 
 

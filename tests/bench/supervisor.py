@@ -34,7 +34,10 @@ class Nowhere:
 
     async def open(self) -> None: ...
 
-    async def start(self, key: Key) -> Handle:
+    def running_for(self, user: str) -> list[Key]:
+        return []
+
+    async def start(self, key: Key, user: str = "") -> Handle:
         raise AssertionError(key)
 
     async def stop(self, key: Key, mark: Mark | None = None) -> None:

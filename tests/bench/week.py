@@ -77,8 +77,8 @@ class Servers(FakeBackend):
         self.seconds = 0.0
         self.stopped: Callable[[Key], None] = lambda _: None
 
-    async def start(self, key: Key) -> Handle:
-        handle = await super().start(key)
+    async def start(self, key: Key, user: str = "") -> Handle:
+        handle = await super().start(key, user)
         self.since[key] = self.clock.monotonic()
         self.first.setdefault(key, self.since[key])
         return handle

@@ -62,6 +62,11 @@ class HandClock:
         self._sleepers.append((self._seconds + seconds, over))
         await over
 
+    @property
+    def sleepers(self) -> int:
+        """How many sleep."""
+        return sum(not over.done() for _, over in self._sleepers)
+
     def advance(self, seconds: float) -> None:
         self._seconds += seconds
         for moment, over in self._sleepers:
@@ -91,7 +96,10 @@ class MovingBackend:
 
     async def open(self) -> None: ...
 
-    async def start(self, key: Key) -> Handle:
+    def running_for(self, user: str) -> list[Key]:
+        return []
+
+    async def start(self, key: Key, user: str = "") -> Handle:
         self.starts[key.workspace_id] += 1
         await self.gate.wait()
         if self.fault is not None:

@@ -32,7 +32,7 @@ _MASK: Final = b"\1\2\3\4"
 class Backend(MovingBackend):
     """The workspace `far` has its notebook server on the address that vanishes."""
 
-    async def start(self, key: Key) -> Handle:
+    async def start(self, key: Key, user: str = "") -> Handle:
         host = _NOTEBOOK if key.workspace_id == "far" else _HERE
         return Handle(URL(f"http://{host}:{self.port}/ws/{key.workspace_id}/"))
 

@@ -95,6 +95,7 @@ class FakeCluster:
     running: dict[Key, Handle] = field(default_factory=dict)
     last_active: dict[Key, datetime] = field(default_factory=dict)
     extended: dict[Key, datetime] = field(default_factory=dict)
+    users: dict[Key, str] = field(default_factory=dict)  # for whom it runs
     notes: dict[Key, dict[str, str | None]] = field(default_factory=dict)  # outlives what runs
     marks: dict[Key, FakeBackend] = field(default_factory=dict)
     replicas: list[FakeBackend] = field(default_factory=list)
@@ -102,7 +103,7 @@ class FakeCluster:
     ended: list[Key] = field(default_factory=list)  # each stop that stopped something
 
     def end(self, key: Key) -> None:
-        for kept in (self.running, self.last_active, self.extended, self.marks):
+        for kept in (self.running, self.last_active, self.extended, self.marks, self.users):
             kept.pop(key, None)
 
 
@@ -160,7 +161,10 @@ class FakeBackend:
         for key in self.running:
             self.find(key)
 
-    async def start(self, key: Key) -> Handle:
+    def running_for(self, user: str) -> list[Key]:
+        return [key for key, name in self.cluster.users.items() if name == user]
+
+    async def start(self, key: Key, user: str = "") -> Handle:
         self._promise(key not in self.starting, f"two starts at once of {key}")
         self._promise(key not in self.stopping, f"a start during a stop of {key}")
         self.starts[key] += 1
@@ -186,6 +190,7 @@ class FakeBackend:
             del self.starting[key]
         self.half_done.discard(key)
         self.given[key] = self.running.setdefault(key, self._new_handle(key))
+        self.cluster.users[key] = user
         return self.given[key]
 
     async def stop(self, key: Key, mark: object = None) -> None:

@@ -107,7 +107,11 @@ class KubernetesBackend:
             await self.following.close()
             await self._api.close()
 
-    async def start(self, key: Key) -> Handle:
+    def running_for(self, user: str) -> list[Key]:
+        """Return the workspaces whose Deployments say that they are for this user."""
+        return self.following.sight.running_for(user)
+
+    async def start(self, key: Key, user: str = "") -> Handle:
         """Return the handle of a notebook server that answers; whichever replica, or person, made it.
 
         Raises:
@@ -120,7 +124,14 @@ class KubernetesBackend:
             raise StartFailed("wrong-namespace", f"By the setting `namespace`, its namespace is not {key.namespace!r}.")
         with self.following.starting(key):
             start = Start(
-                self._api, self.following, self._get_objects, key, self._config, clock=self._clock, remove=self.stop
+                self._api,
+                self.following,
+                self._get_objects,
+                key,
+                self._config,
+                user=user,
+                clock=self._clock,
+                remove=self.stop,
             )
             try:
                 handle = await start.run()

@@ -51,11 +51,12 @@ class Objects:
         self.keys = keys
         self.surroundings = Surroundings(self._calls, config)
 
-    async def ensure(self, key: Key, *, is_clear: Callable[[], bool] = lambda: True) -> Object | None:
+    async def ensure(self, key: Key, user: str = "", *, is_clear: Callable[[], bool] = lambda: True) -> Object | None:
         """Return the workspace's Deployment with all that belongs to it and one replica; None while an old one ends.
 
         Args:
             key: the workspace.
+            user: for whom it is started, if that is known.
             is_clear: tells whether no pod of an earlier Deployment is left.
 
         Raises:
@@ -68,7 +69,7 @@ class Objects:
                 if not is_clear():
                     return None
                 await self.surroundings.prepare(key)
-                found, is_new = await self._create_deployment(key), True
+                found, is_new = await self._create_deployment(key, user), True
             if found is not None:
                 if not ownership.is_ours(found, key):
                     raise ForeignObject(
@@ -76,7 +77,7 @@ class Objects:
                     )
                 if _is_ending(found):
                     return None
-                completed = await self._complete(key, found, is_new=is_new)
+                completed = await self._complete(key, found, user, is_new=is_new)
                 if completed is not None:
                     return None if _is_ending(completed) else completed
             await self._clock.sleep(_PAUSE * 2**look if look else 0)  # somebody else is at it
@@ -115,14 +116,16 @@ class Objects:
         except ApiFailure as error:
             raise refused(error) from error
 
-    async def _create_deployment(self, key: Key) -> Object | None:
+    async def _create_deployment(self, key: Key, user: str) -> Object | None:
         body = await self._build(key)
         body["spec"]["replicas"] = 0
         now = format_time(self._clock.now())
         body["metadata"]["annotations"] |= {**self.keys.new_annotations(), ownership.LAST_ACTIVE: now}
+        if user:
+            body["metadata"]["annotations"][ownership.USER] = user
         return await self._calls.create(path_to(APPS, "deployments", key.namespace), body)
 
-    async def _complete(self, key: Key, deployment: Object, *, is_new: bool) -> Object | None:
+    async def _complete(self, key: Key, deployment: Object, user: str, *, is_new: bool) -> Object | None:
         """Give the Deployment what it lacks: Secret, Service, today's template, its replica; None to look again."""
         token = self.keys.token_of(key, deployment) or await self.learn_token(key, deployment)
         if token is None:  # made by hand, without a Secret, or of a key that is lost with it: a new token
@@ -132,10 +135,10 @@ class Objects:
         owner = manifests.owner_reference(deployment)
         await self._ensure_owned(key, "secrets", manifests.build_secret(key, self._config, token, owner), owner)
         await self._ensure_owned(key, "services", manifests.build_service(key, self._config, owner=owner), owner)
-        changes = await self._changes(key, deployment, is_new=is_new)
+        changes = await self._changes(key, deployment, user, is_new=is_new)
         return await self._calls.patch(_path(key, "deployments"), deployment, changes) if changes else deployment
 
-    async def _changes(self, key: Key, deployment: Object, *, is_new: bool) -> Object:
+    async def _changes(self, key: Key, deployment: Object, user: str, *, is_new: bool) -> Object:
         """Return the merge patch that makes the Deployment what it should be, and says that it is used."""
         said, annotations = annotations_of(deployment), dict[str, str | None]()
         spec: Object = {} if deployment["spec"].get("replicas") == 1 else {"replicas": 1}
@@ -146,6 +149,8 @@ class Objects:
             if ownership.REAP_MARK in said:
                 annotations[ownership.REAP_MARK] = None
         if not looks_ready(deployment):
+            if user and said.get(ownership.USER) != user:
+                annotations[ownership.USER] = user
             wanted = deployment if is_new else await self._build(key)
             new = annotations_of(wanted)
             if said.get(ownership.TEMPLATE_HASH) != new[ownership.TEMPLATE_HASH]:

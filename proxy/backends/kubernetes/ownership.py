@@ -28,6 +28,8 @@ NOTES: Final = _PREFIX
 """Before the names of what is kept of a workspace, on its PersistentVolumeClaim; see `proxy.notes`."""
 PROFILE: Final = _PREFIX + "profile"
 """On the Deployment: the profile with which it was made."""
+USER: Final = _PREFIX + "user"
+"""On the Deployment: for whom it was started last."""
 LAST_ACTIVE: Final = _PREFIX + "last-active"
 """RFC 3339, UTC; only ever raised."""
 EXTENDED_UNTIL: Final = _PREFIX + "extended-until"
@@ -37,6 +39,11 @@ TEMPLATE_HASH: Final = _PREFIX + "template-hash"
 TOKEN_NONCE: Final = _PREFIX + "token-nonce"
 KEY_ID: Final = _PREFIX + "key-id"
 STOP_REASON: Final = _PREFIX + "stop-reason"
+
+
+def user_of(found: Object) -> str | None:
+    """Return for whom a Deployment was started last; None where it does not say so."""
+    return _marks(found)[1].get(USER)
 
 
 def labels_of(key: Key) -> dict[str, str]:

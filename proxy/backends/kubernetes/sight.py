@@ -80,6 +80,11 @@ class Sight:
         """Return those that have a Deployment."""
         return [key for key in map(self.key_of, self.deployments.items()) if key is not None]
 
+    def running_for(self, user: str) -> list[Key]:
+        """Return those whose Deployment says that it runs, or is about to, for this user."""
+        theirs = (each for each in self.deployments.items() if ownership.user_of(each) == user and _is_up(each))
+        return [key for key in map(self.key_of, theirs) if key is not None]
+
     def deployment(self, key: Key) -> Mapping[str, Any] | None:
         """Return the workspace's Deployment, if there is one of ours."""
         found = self.deployments.get(key.namespace, key.deployment_name)
@@ -142,3 +147,7 @@ class Sight:
             if not self._pods[key]:
                 del self._pods[key]
         self._tell(key, change)
+
+
+def _is_up(deployment: Mapping[str, Any]) -> bool:
+    return not deployment["metadata"].get("deletionTimestamp") and deployment["spec"].get("replicas") != 0

@@ -54,6 +54,7 @@ class Start:
         get_objects: returns what makes what is missing.
         key: which workspace.
         config: `ready_path`, `failed_ttl`, `stop_grace`.
+        user: for whom.
         clock: what waits are measured by.
         remove: stops what never became ready.
     """
@@ -66,6 +67,7 @@ class Start:
         key: Key,
         config: Config,
         *,
+        user: str,
         clock: Clock,
         remove: Callable[[Key], Awaitable[None]],
     ) -> None:
@@ -74,6 +76,7 @@ class Start:
         self._sight = following.sight
         self._get_objects = get_objects
         self._key = key
+        self._user = user
         self._target = f"{PREFIX}{key.workspace_id}/{config.ready_path}"
         self._failed_ttl = config.failed_ttl.total_seconds()
         self._long_end = config.stop_grace.total_seconds() + _LONG_END
@@ -126,7 +129,9 @@ class Start:
 
     async def _ensure(self) -> Mapping[str, Any]:
         while True:
-            made = await self._objects.ensure(self._key, is_clear=lambda: not self._sight.pods_of(self._key))
+            made = await self._objects.ensure(
+                self._key, self._user, is_clear=lambda: not self._sight.pods_of(self._key)
+            )
             if made is not None:
                 return made
             self._ending_since = self._clock.monotonic()
