@@ -117,12 +117,14 @@ class App:
             vigil = Vigil(door.access, self.websockets, SystemClock())
             await stack.enter_async_context(self._background(vigil.run(), "look at open websockets"))
             limits = _client_limits(self.config)
-            handle = self.gateway.handle
+            gateway = self.gateway
+            handle = gateway.handle
             if self.config.access_log != "off":
                 every = self.config.access_log_sample if self.config.access_log == "sampled" else 1
                 handle = AccessLog(handle, every).handle
-            server = ClientServer(handle, limits=limits, shed=self.gateway.shed)
-            self.metrics.add(of_traffic(pool.counts, self.gateway, self.websockets, server))
+            express = gateway.express if self.config.access_log == "off" else None  # the log is to see each request
+            server = ClientServer(handle, limits=limits, shed=gateway.shed, express=express)
+            self.metrics.add(of_traffic(pool.counts, gateway, self.websockets, server))
             stack.push_async_callback(self._end_connections, server)
             sock = _bind(*self.config.address, self.config.client_stall_timeout.total_seconds())
             most = limits.max_connections and limits.max_connections + EXCESS

@@ -15,13 +15,13 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from proxy import answers
 from proxy.actions import Actions
-from proxy.activity import Activity, Sender, Wake, sender_of
+from proxy.activity import Activity, Wake
 from proxy.admin import Admin, workspace_of
 from proxy.auth import origins
 from proxy.auth.door import Door
 from proxy.auth.sites import Sites
 from proxy.auth.user import User
-from proxy.auth.vigil import Visit
+from proxy.carriage import Carriage
 from proxy.clock import Clock, SystemClock
 from proxy.errors import (
     BadRequest,
@@ -29,31 +29,28 @@ from proxy.errors import (
     ProxyError,
     StartTimeout,
     TooManyConnections,
-    UpstreamLost,
-    UpstreamRefused,
 )
 from proxy.events import Streams
+from proxy.express import ExpressWay
 from proxy.framing import check_framing, is_websocket
 from proxy.hold import Hold
 from proxy.in_flight import InFlight
 from proxy.introduction import Introduction
 from proxy.naming import namespace_of
 from proxy.relay.downstream import RELAYED_CLOSE, Relayed, is_read
-from proxy.relay.exchange import Order
-from proxy.relay.http import relay_http
+from proxy.relay.express import adopt
 from proxy.request_ids import request_id
 from proxy.reserved import Reserved, is_reserved
 from proxy.sight import Sight
 from proxy.target import Target, parse_target
-from proxy.use import Use
 from proxy.workspace import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
     from datetime import timedelta
     from ipaddress import IPv4Network, IPv6Network
+    from typing import Any
 
-    from proxy.activity_rules import Verdict
     from proxy.hosting import Hosting
     from proxy.relay.upstream import Pool
     from proxy.relay.websocket import WebsocketRelay
@@ -64,7 +61,6 @@ logger = logging.getLogger(__name__)
 _SERVER_ERROR: Final = 500
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _CACHE_SIZE: Final = 1024
-_CACHED_LENGTH: Final = 256
 
 
 class Gateway:
@@ -113,10 +109,7 @@ class Gateway:
         wake: Wake | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._supervisor = supervisor
-        self._pool = pool
         self._counts = pool.counts
-        self._websockets = websockets
         self._namespace = namespace
         self._door = door or Door()
         self._sites = sites or Sites()
@@ -126,16 +119,26 @@ class Gateway:
         if hosting is not None:
             self._check_host = hosting.check_host
         self._introduction = Introduction(trusted_proxies, scheme=scheme, identity_header=identity_header)
-        self._activity = activity or Activity()
-        self._clock = clock or SystemClock()
         self._key = lru_cache(maxsize=_CACHE_SIZE)(self._make_key)
-        self._uses = lru_cache(maxsize=_CACHE_SIZE)(self._make_use)
         self._in_flight = InFlight()
         self.streams = Streams(self._in_flight)
-        sight = Sight(supervisor, self._in_flight, self._clock, self._key, self._door.access)
+        clock, activity = clock or SystemClock(), activity or Activity()
+        sight = Sight(supervisor, self._in_flight, clock, self._key, self._door.access)
         actions = Actions(sight, patience=hold_timeout)
-        wake = wake or Wake("any", self._activity)
+        wake = wake or Wake("any", activity)
         self._hold = Hold(sight, wake, page_after=page_after, timeout=hold_timeout)
+        self._carriage = Carriage(
+            supervisor, self._hold, pool, websockets, activity=activity, dropped=self._introduction.dropped, clock=clock
+        )
+        self.express = ExpressWay(
+            self._door,
+            self._carriage,
+            supervisor,
+            pool,
+            hosting=hosting,
+            in_flight=self._in_flight,
+            key_of=self._key,
+        )
         self._reserved = Reserved(sight, actions, self.streams)
         self._admin = Admin(sight, actions, self.streams, is_open=is_open)
 
@@ -193,6 +196,12 @@ class Gateway:
         self._in_flight.cut_off()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        begun = adopt(request)
+        if begun is not None:  # it has been judged
+            try:
+                return await self._carry(request, begun.key, begun.target, begun.user, self._carriage.go_on(begun))
+            finally:
+                self._door.limits.leave(begun.user)
         method, version, headers = request.method, request.version, request.headers
         host = headers.get(hdrs.HOST, "")
         origins.check_method(method)
@@ -235,66 +244,27 @@ class Gateway:
             return answers.to(f"{target.path}/" + ("" if target.query is None else f"?{target.query}"), status=307)
         if is_reserved(target):
             return await self._reserved.answer(request, key, target, user)
-        self._in_flight.carry(key)
-        try:
-            forwarded = self._introduction.lines(request, host, user)
-            return await self._relay(request, key, target, user, forwarded, is_upgrade=is_upgrade)
-        except ProxyError as error:
-            self._note(request, error)
-            return self._hold.answer(request, key, target, user, error)
-        finally:
-            self._in_flight.put_down(key)
+        forwarded = self._introduction.lines(request, host, user)
+        carried = self._carriage.relay(request, key, target, user, forwarded, is_upgrade=is_upgrade)
+        return await self._carry(request, key, target, user, carried)
 
-    async def _relay(
+    async def _carry(
         self,
         request: web.BaseRequest,
         key: Key,
         target: Target,
         user: User,
-        forwarded: bytes,
-        *,
-        is_upgrade: bool,
+        carried: Coroutine[Any, Any, web.StreamResponse],
     ) -> web.StreamResponse:
-        """Relay to the workspace's notebook server; start it anew once if it is not where it was."""
-        handle = self._supervisor.running(key)
-        if handle is None:
-            handle = await self._hold.find(request, key, target, user, is_upgrade=is_upgrade)
-        use = self._use(request, key, target, is_upgrade=is_upgrade)
-        use.touch()
-        order = Order(request, target.wire, handle, forwarded, use.touch, self._introduction.dropped)
-        for is_last in (False, True):
-            try:
-                if is_upgrade:
-                    visit = Visit(user, key.workspace_id) if user.name else None
-                    return await self._websockets.relay(order, use.open_frames, visit)
-                return await relay_http(order, self._pool)
-            except (UpstreamRefused, UpstreamLost) as error:
-                if is_last:
-                    raise  # it was found well in between; it stays known, so that it can be reaped
-                self._supervisor.lost(key, order.handle, error.code)
-                self._pool.forget(order.handle)
-                order.handle = await self._hold.find(request, key, target, user, is_upgrade=is_upgrade)
-        raise AssertionError("unreachable")
-
-    def _use(self, request: web.BaseRequest, key: Key, target: Target, *, is_upgrade: bool) -> Use:
-        """Judge what the request means to its workspace."""
-        method = request.method
-        verdict = self._activity.judge(method, target.below, target.query, is_websocket=is_upgrade)
-        is_page = is_upgrade and sender_of(request.headers, target.base) is not Sender.PROGRAM
-        make = self._uses if len(target.path) <= _CACHED_LENGTH else self._make_use
-        return make(key, method, target.path, verdict, is_page)
-
-    def _make_use(self, key: Key, method: str, path: str, verdict: Verdict, is_page: bool) -> Use:
-        return Use(
-            self._supervisor,
-            key,
-            method,
-            path,
-            verdict,
-            is_page=is_page,
-            is_everything=self._activity.is_traffic,
-            clock=self._clock,
-        )
+        """Count what is carried as long as it is, and tell the client of an error in a way that fits a start."""
+        self._in_flight.carry(key)
+        try:
+            return await carried
+        except ProxyError as error:
+            self._note(request, error)
+            return self._hold.answer(request, key, target, user, error)
+        finally:
+            self._in_flight.put_down(key)
 
     def _note(self, request: web.BaseRequest, error: ProxyError) -> None:
         """Log an error that a person may have to act on: not that somebody waits, nor what every open tab is told."""

@@ -6,19 +6,24 @@ One per gateway. A stream of events is not waited for: it has no end of its own,
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from proxy.workspace import Key
+
+
+class Cancellable(Protocol):
+    """What carries a request: a task, or what needs none."""
+
+    def cancel(self) -> object:
+        """End it, in a way that no client can take for the end of an answer."""
 
 
 class InFlight:
     """The requests and websockets that are under way."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._carriers: set[Cancellable] = set()
         self._carried: dict[Key, int] = {}
         self._is_quiet = asyncio.Event()  # set by the last one to leave while draining
         self._loop = asyncio.get_running_loop()
@@ -26,19 +31,19 @@ class InFlight:
         """Each answer is the last on its connection."""
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._carriers)
 
-    def enter(self) -> asyncio.Task[Any]:
-        """Count the request of the current task, which is returned, until it leaves."""
-        task = asyncio.current_task(self._loop)
-        assert task is not None  # the server runs each request as a task
-        self._tasks.add(task)
-        return task
+    def enter(self, carrier: Cancellable | None = None) -> Cancellable:
+        """Count a request until its carrier, which is returned, leaves; by default the current task."""
+        carrier = carrier or asyncio.current_task(self._loop)
+        assert carrier is not None  # the server runs each request as a task
+        self._carriers.add(carrier)
+        return carrier
 
-    def leave(self, task: asyncio.Task[Any]) -> None:
+    def leave(self, carrier: Cancellable) -> None:
         """Count it no more."""
-        self._tasks.discard(task)
-        if self.is_draining and not self._tasks:
+        self._carriers.discard(carrier)
+        if self.is_draining and not self._carriers:
             self._is_quiet.set()
 
     def carry(self, key: Key) -> None:
@@ -70,7 +75,7 @@ class InFlight:
     async def drain(self, seconds: float) -> bool:
         """Wait until nothing is under way, for at most so long; tell whether that was reached."""
         self.begin_draining()
-        if not self._tasks:
+        if not self._carriers:
             return True
         self._is_quiet.clear()
         try:
@@ -82,5 +87,5 @@ class InFlight:
 
     def cut_off(self) -> None:
         """End what is under way, in a way that no client can take for the end of an answer."""
-        for task in self._tasks:
-            task.cancel()
+        for carrier in list(self._carriers):
+            carrier.cancel()

@@ -50,6 +50,7 @@ class Order:
 
     Attributes:
         body: all of the request's body, if it had come when the request was first sent; so it can be sent again.
+        begun: the exchange that carries it already, if one does.
     """
 
     request: web.BaseRequest
@@ -59,14 +60,22 @@ class Order:
     touch: Callable[[], None]
     dropped: frozenset[bytes] = frozenset()
     body: bytes | None = field(default=None, init=False)
+    begun: Exchange | None = field(default=None, init=False)
 
     def head(self, extra: bytes = b"") -> bytes:
         """Return the request line and headers for the notebook server, with `extra` lines of the relay's own."""
-        request, handle = self.request, self.handle
+        return self.head_of(self.lines(extra))
+
+    def head_of(self, lines: bytes) -> bytes:
+        """Return the same of what `lines` returned, for this request or another with the same headers."""
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (self.request.method.encode("ascii"), self.target, lines)
+
+    def lines(self, extra: bytes = b"") -> bytes:
+        """Return the headers for the notebook server, each with its CRLF; they do not depend on the request line."""
+        handle = self.handle
         ours = handle.header_lines + self.forwarded + extra
         replaced = handle.header_names | self.dropped if self.dropped else handle.header_names
-        lines = request_lines(request.raw_headers, ours, replaced=replaced)
-        return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode("ascii"), self.target, lines)
+        return request_lines(self.request.raw_headers, ours, replaced=replaced)
 
     def place(self) -> Place:
         """Return what the response's headers may speak of."""
@@ -83,6 +92,9 @@ class Exchange:
     Takes both what the connection says and what the reader finds. The one coroutine that owns it waits in `settle`.
 
     Attributes:
+        order: what is carried.
+        connection: by what.
+        pool: where that came from.
         is_uploading: part of the request's body is still to be sent.
         is_refused: the answer is an error that came before the end of the body: no more of it is sent.
         expects_continue: the client waits for a 100 before it sends its body.
@@ -96,23 +108,23 @@ class Exchange:
     """
 
     __slots__ = (
-        "_began", "_connection", "_headed", "_is_chunked", "_is_held", "_order", "_out", "_pool", "_protocol",
-        "_request", "_room", "_touch", "_waiter", "error", "expects_continue", "has_answered", "is_ended",
-        "is_refused", "is_uploading", "keep_alive", "reader", "status", "switched",
+        "_began", "_headed", "_is_chunked", "_is_held", "_out", "_protocol", "_room", "_touch", "_waiter", "connection",
+        "error", "expects_continue", "has_answered", "is_ended", "is_refused", "is_uploading", "keep_alive", "order",
+        "pool", "reader", "status", "switched",
     )  # fmt: skip
 
     def __init__(self, order: Order, connection: Connection, pool: Pool, *, is_upgrade: bool = False) -> None:
-        self._order = order
-        self._request = request = order.request
+        request = order.request
         self._protocol = request.protocol
         self._touch = order.touch
-        self._connection = connection
-        self._pool = pool
+        self.pool = pool
         self._out: list[bytes] = []
         self._is_chunked = False
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._is_held = False  # reading from the notebook server is paused: the client is slow
+        self.order = order
+        self.connection = connection
         self.is_uploading = False
         self.is_refused = False
         self.expects_continue = False
@@ -131,29 +143,28 @@ class Exchange:
         """Return when the response is complete or never will be; let a slow client catch up meanwhile."""
         while not self.is_ended and self.error is None:
             if self._is_held:
-                await self._request.writer.drain()
+                await self.order.request.writer.drain()
                 self._is_held = False
-                self._connection.resume_reading()
+                self.connection.resume_reading()
                 continue
-            self._waiter = self._pool.create_future()
+            self._waiter = self.pool.create_future()
             await self._waiter
 
     async def has_room(self) -> None:
         """Return when the connection takes more of the request's body."""
-        while self._connection.is_write_paused:
-            self._room = self._pool.create_future()
+        while self.connection.is_write_paused:
+            self._room = self.pool.create_future()
             await self._room
 
     def restart_clock(self) -> None:
         """Count the time until the head from now: part of the request has just been sent."""
         if not self.reader.has_head:
-            self._pool.watch(self)
+            self.pool.watch(self)
 
     def fail(self, error: ProxyError) -> None:
         """End it with an error; the first one counts."""
-        if self.error is None and not self.is_ended:
-            self.error = error
-            self._wake()
+        self._note(error)
+        self._wake()
 
     @property
     def is_unanswered(self) -> bool:
@@ -162,18 +173,23 @@ class Exchange:
 
     def count(self) -> None:
         """Count the response, which has been written as far as it ever will be."""
-        counts, began = self._pool.counts, self._began
+        counts, began = self.pool.counts, self._began
         counts.answered(self.status, self._headed - began, monotonic() - began)
         if not self.is_ended:
             counts.cut += 1
 
     def detach(self) -> None:
         """Let go of the connection; what becomes of it is the owner's to say."""
-        self._pool.unwatch(self)
-        if self._connection.taker is self:
-            self._connection.taker = None
+        self.pool.unwatch(self)
+        if self.connection.taker is self:
+            self.connection.taker = None
+
+    def _note(self, error: ProxyError) -> None:
+        if self.error is None and not self.is_ended:
+            self.error = error
 
     def _wake(self) -> None:
+        """Let the owner look: it is settled, or held; what has been found is written by then."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -185,7 +201,7 @@ class Exchange:
         try:
             self.reader.feed(data)
         except ProxyError as error:
-            self.fail(error)
+            self._note(error)
         self._flush(len(data))
 
     def on_writable(self) -> None:
@@ -201,7 +217,7 @@ class Exchange:
         try:
             self.reader.eof()
         except ProxyError as closed:
-            self.fail(closed)
+            self._note(closed)
         self._flush(0)
 
     # What the reader finds ------------------------------------------------------------------------------------------
@@ -209,10 +225,10 @@ class Exchange:
     def on_interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on (RFC 9110 section 15.2): 100 only to who waits for it, none to HTTP/1.0."""
         is_wanted = self.expects_continue if head.status == _CONTINUE else True
-        if is_wanted and self._request.version >= HttpVersion11:
+        if is_wanted and self.order.request.version >= HttpVersion11:
             if head.status == _CONTINUE:
-                expect_body(self._request)
-            lines = response_lines(head.headers, self._order.place())
+                expect_body(self.order.request)
+            lines = response_lines(head.headers, self.order.place())
             self._out += (b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason), lines, b"\r\n")
 
     def on_head(self, head: ResponseHead) -> None:
@@ -221,12 +237,12 @@ class Exchange:
         Raises:
             BadResponse: it sends the client elsewhere; nothing of it is written.
         """
-        self._pool.unwatch(self)
+        self.pool.unwatch(self)
         if head.status == SWITCHING_PROTOCOLS:
-            self._connection.pause_reading()
+            self.connection.pause_reading()
             self.switched = head
             return
-        self._is_chunked = head.has_body and head.length is None and self._request.version >= HttpVersion11
+        self._is_chunked = head.has_body and head.length is None and self.order.request.version >= HttpVersion11
         lines = head.lines or self._lines(head)
         self.has_answered = True
         self.status = cast("ClientConnection", self._protocol).relayed_status = head.status
@@ -243,7 +259,7 @@ class Exchange:
     def _lines(self, head: ResponseHead) -> bytes:
         """Return status line and headers as they are passed on, with the framing that the client gets."""
         without_length = self._is_chunked or head.status == _NO_CONTENT
-        lines = response_lines(head.headers, self._order.place(), status=head.status, without_length=without_length)
+        lines = response_lines(head.headers, self.order.place(), status=head.status, without_length=without_length)
         framing = b"Transfer-Encoding: chunked\r\n" if self._is_chunked else b""
         return b"HTTP/1.1 %d %b\r\n%b%b" % (head.status, head.reason, lines, framing)
 
@@ -259,14 +275,16 @@ class Exchange:
         if self._is_chunked:
             self._out.append(LAST_CHUNK)
         self.is_ended = True
-        self._wake()
 
     def _flush(self, size: int) -> None:
-        """Write what has gathered from so many bytes of the notebook server's."""
-        out = self._out
-        if not out:
-            return
-        self._out = []
+        """Write what has gathered from so many bytes of the notebook server's; then its owner may look."""
+        if self._out:
+            self._write(size)
+        if self.is_ended or self._is_held or self.error is not None:
+            self._wake()
+
+    def _write(self, size: int) -> None:
+        out, self._out = self._out, []
         transport = self._protocol.transport
         if transport is None or transport.is_closing():
             return
@@ -278,5 +296,4 @@ class Exchange:
             transport.writelines(out)
         if self._protocol.writing_paused and not self.is_ended:
             self._is_held = True
-            self._connection.pause_reading()
-            self._wake()
+            self.connection.pause_reading()

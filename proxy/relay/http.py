@@ -23,7 +23,7 @@ _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # R
 
 
 async def relay_http(order: Order, pool: Pool) -> web.StreamResponse:
-    """Carry a request and its response, and return when the last byte is written.
+    """Carry a request and its response, and return when the last byte is written. What is begun is carried on.
 
     Cancelling it (the client is gone) drops the connection to the notebook server at once.
 
@@ -45,18 +45,21 @@ async def relay_http(order: Order, pool: Pool) -> web.StreamResponse:
     is_chunked = hdrs.TRANSFER_ENCODING in request.headers
     is_fresh = False
     while True:
-        connection = None if is_fresh else pool.take(order.handle)
-        if connection is None:
-            connection = await pool.acquire(order.handle, fresh=True)
-        exchange = Exchange(order, connection, pool)
+        exchange, order.begun = order.begun, None
+        is_begun = exchange is not None
+        if exchange is None:
+            connection = None if is_fresh else pool.take(order.handle)
+            exchange = Exchange(order, connection or await pool.acquire(order.handle, fresh=True), pool)
+        connection = exchange.connection
         try:
             if order.body == b"" and not is_chunked:  # most requests
-                connection.write(order.head())
+                if not is_begun:
+                    connection.write(order.head())
                 await exchange.settle()
             else:
                 await _carry(order, exchange, connection, is_chunked=is_chunked)
         finally:
-            answer = _finish(exchange, connection, pool, request)
+            answer = finish(exchange, request)
         if exchange.error is None or exchange.has_answered:
             return answer
         if exchange.is_unanswered and connection.is_reused:
@@ -120,12 +123,13 @@ async def _upload(order: Order, exchange: Exchange, connection: Connection, *, i
     exchange.is_uploading = False
 
 
-def _finish(exchange: Exchange, connection: Connection, pool: Pool, request: web.BaseRequest) -> web.StreamResponse:
+def finish(exchange: Exchange, request: web.BaseRequest) -> web.StreamResponse:
     """Keep the connection if it can carry another request, else drop it; cut off a response that cannot be ended."""
     exchange.detach()
+    connection = exchange.connection
     is_sent = not exchange.is_uploading
     if exchange.is_ended and exchange.reader.is_reusable and is_sent:
-        pool.release(connection)
+        exchange.pool.release(connection)
     else:
         connection.abort()
     if exchange.has_answered:

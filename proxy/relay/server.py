@@ -11,11 +11,14 @@ from aiohttp import web
 
 from proxy.relay.client import ClientConnection
 from proxy.relay.deadlines import Deadlines
+from proxy.relay.express import ExpressConnection
 
 if TYPE_CHECKING:
     import asyncio
 
     from aiohttp.web_protocol import RequestHandler
+
+    from proxy.relay.express import Express
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class ClientServer(web.Server):
         handler: answers each request.
         limits: what clients may take.
         shed: answers instead of the handler on a connection beyond `max_connections`; the answer is its last.
+        express: carries what needs no handler.
 
     Attributes:
         heads: connections that must send a whole head in time.
@@ -62,10 +66,18 @@ class ClientServer(web.Server):
         bodies: connections whose body must go on.
     """
 
-    def __init__(self, handler: Handler, *, limits: Limits | None = None, shed: Handler | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        limits: Limits | None = None,
+        shed: Handler | None = None,
+        express: Express | None = None,
+    ) -> None:
         super().__init__(handler, handler_cancellation=True)
         self._limits = limits = limits or Limits()
         self.shed = shed or handler
+        self.express = express
         self.shed_timeout = SHED_TIMEOUT
         self.handshake_timeout = limits.header_timeout or HANDSHAKE_TIMEOUT
         self.heads = Deadlines(limits.header_timeout, ClientConnection.end_late_head)
@@ -121,7 +133,7 @@ class ClientServer(web.Server):
     def __call__(self) -> RequestHandler:
         """Return the protocol of one new connection."""
         size = self._limits.max_header_bytes
-        return ClientConnection(
+        return ExpressConnection(
             self,
             self._limits,
             loop=self._loop,

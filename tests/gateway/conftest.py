@@ -132,10 +132,10 @@ class _ProxyServer(BaseTestServer):
 
     def __init__(self, server: ClientServer) -> None:
         super().__init__()
-        self._client_server = server
+        self.client_server = server
 
     async def _make_runner(self, **_: Any) -> web.ServerRunner:
-        return web.ServerRunner(self._client_server, shutdown_timeout=0.1)
+        return web.ServerRunner(self.client_server, shutdown_timeout=0.1)
 
 
 @dataclass
@@ -157,6 +157,11 @@ class Proxy:
     def port(self) -> int:
         assert self.server.port is not None
         return self.server.port
+
+    @property
+    def connections(self) -> list[Any]:
+        """The proxy's ends of clients' connections."""
+        return list(self.server.client_server.connections)
 
     async def connect(self, *, receive_buffer: int | None = None) -> Wire:
         """Return a client's raw connection."""
@@ -245,7 +250,7 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
             wake=Wake(wake, judge),
             clock=clock,
         )
-        server = _ProxyServer(ClientServer(gateway.handle, limits=limits, shed=gateway.shed))
+        server = _ProxyServer(ClientServer(gateway.handle, limits=limits, shed=gateway.shed, express=gateway.express))
         http: TestClient[Any, None] = await aiohttp_client(server, headers={"Host": "localhost"}, auto_decompress=False)
         running.append(Proxy(origin, backend, clock, supervisor, pool, websockets, gateway, server, http))
         return running[-1]

@@ -25,19 +25,22 @@ from proxy.supervisor import Supervisor
 from proxy.workspace import is_label
 from tests.auth.tokens import SECRET, token
 from tests.gateway.conftest import MovingBackend
+from tests.gateway.express import watched
 from tests.relay.origin import Answers, Origin, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from proxy.workspace import Key
     from tests.relay.origin import Message
 
 
 class Stage:
     """A proxy that answers one request after another, in an event loop that outlives each example."""
 
-    def __init__(self, port: int, answers: Answers, backend: MovingBackend) -> None:
+    def __init__(self, port: int, answers: Answers, backend: MovingBackend, uses: list[tuple[str, str]]) -> None:
         self.port = port
+        self.uses = uses
         self.answers = answers
         self.backend = backend
 
@@ -45,28 +48,59 @@ class Stage:
         """Return the answer to a request, and what of it reached a notebook server."""
         self.answers.requests.clear()
         self.backend.starts.clear()
+        self.uses.clear()
         client = await connect(self.port)
         client.send(sent)
         answer = await client.take_response()
         await client.closed()
         return answer, list(self.answers.requests)
 
+    async def behind(self, first: bytes, sent: bytes) -> tuple[Message, list[Message]] | None:
+        """Do the same on a connection on which another request came first; None if nothing can follow that."""
+        client = await connect(self.port)
+        client.send(first)
+        answer = await client.take_response()
+        if answer.status == 200 and not answer.values(b"connection"):
+            self.answers.requests.clear()
+            self.uses.clear()
+            client.send(sent)
+            answer = await client.take_response()
+            await client.closed()
+            return answer, list(self.answers.requests)
+        await client.closed()
+        return None
+
+
+class Recording(Supervisor):
+    """Remembers what it is told of use."""
+
+    uses: list[tuple[str, str]]
+
+    def touch(self, key: Key, what: str = "") -> None:
+        self.uses.append(("touch", what))
+        super().touch(key, what)
+
+    def ignored(self, key: Key, what: str) -> None:
+        self.uses.append(("ignored", what))
+        super().ignored(key, what)
+
 
 @asynccontextmanager
 async def staged(**auth: Any) -> AsyncIterator[Stage]:
     answers = Answers()
     async with Origin(answers) as origin:
-        backend, pool, judge = MovingBackend(origin.port), Pool(None), Activity("traffic")
+        backend, pool, judge = MovingBackend(origin.port), Pool(None), Activity("interactive")
         config = Config(**auth)
-        supervisor = Supervisor(backend, config)
+        supervisor = Recording(backend, config)
+        supervisor.uses = []
         gateway = Gateway(
             supervisor, pool, WebsocketRelay(pool), namespace="default", activity=judge, wake=Wake("any", judge),
             clock=SystemClock(), page_after=config.page_after,
             hold_timeout=config.hold_timeout, door=make_door(config), check_host=not auth,
         )  # fmt: skip
-        server = ClientServer(gateway.handle)
+        server = ClientServer(gateway.handle, express=gateway.express)
         listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
-        yield Stage(listener.sockets[0].getsockname()[1], answers, backend)
+        yield Stage(listener.sockets[0].getsockname()[1], answers, backend, supervisor.uses)
         listener.close()
         await server.shutdown(1)
         pool.close()
@@ -218,3 +252,53 @@ def test_any_header_lines_are_refused_or_passed_and_never_an_error_of_ours(
         assert request.values(b"authorization") == [b"token secret"]
         assert request.values(b"x-forwarded-for") == [b"127.0.0.1"]
         assert request.values(b"host") == [b"localhost"]
+
+
+PATHS = st.one_of(
+    TARGETS,
+    st.builds(
+        lambda path, query: f"/ws/demo/{path}{query}",
+        st.sampled_from(
+            ["", "lab", "api/kernels", "api/contents/a", "api/status", "x" * 300, "_proxy/status", "_proxyx"]
+        ),
+        st.sampled_from(
+            ["", "?", "?a=b", "?content=1", "?type=directory&content=1", "?no_track_activity=1", "?token=x"]
+        ),
+    ),
+)  # fmt: skip
+LINES = st.one_of(
+    st.tuples(NAMES, VALUES),
+    st.sampled_from(
+        [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Mode", "navigate"),
+         ("Sec-Purpose", "prefetch"), ("Origin", "http://evil.example"), ("Cookie", "a=b"), ("Accept", "text/html"),
+         ("Connection", "keep-alive, X-Gone"), ("X-Gone", "1"), ("X_Forwarded_For", "1.1.1.1"), ("If-None-Match", "x")]
+    ),
+)  # fmt: skip
+
+
+def test_express_way_and_ordinary_way_cannot_be_told_apart(stage: tuple[asyncio.Runner, Stage]) -> None:
+    runner, proxy = stage
+
+    @settings(max_examples=400)
+    @given(target=PATHS, lines=st.lists(LINES, max_size=4))
+    def both_ways(target: str, lines: list[tuple[str, str]]) -> None:
+        block = b"Host: localhost\r\n%b\r\n" % "".join(f"{n}: {v}\r\n" for n, v in lines).encode("latin-1")
+        sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("latin-1"), block)
+        runner.run(proxy.exchange(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target.encode("latin-1")))
+
+        ordinary, uses = runner.run(proxy.exchange(sent)), list(proxy.uses)
+        behind = runner.run(proxy.behind(b"GET /ws/demo/first HTTP/1.1\r\n" + block, sent))
+
+        assert behind is None or (told(*ordinary), uses) == (told(*behind), proxy.uses)
+
+    with watched() as taken:
+        both_ways()
+
+    assert len(taken) > 40
+
+
+def told(answer: Message, reached: list[Message]) -> tuple[list[bytes], bytes, list[bytes]]:
+    """What a client and a notebook server get; but of our own answers no body, for some tell what happened when."""
+    if not reached:
+        return [answer.start, *sorted(line.partition(b":")[0] for line in answer.lines)], b"", []
+    return [answer.start, *answer.lines], answer.body, [request.head for request in reached]

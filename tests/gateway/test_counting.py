@@ -22,7 +22,7 @@ def relayed(counts: TrafficCounts) -> dict[int, int]:
 
 def told(proxy: Proxy) -> dict[str, float]:
     """Return all samples that Prometheus would be told, but for buckets: by name and labels."""
-    metrics = Metrics([of_traffic(proxy.pool.counts, proxy.gateway, proxy.websockets, proxy.server._client_server)])
+    metrics = Metrics([of_traffic(proxy.pool.counts, proxy.gateway, proxy.websockets, proxy.server.client_server)])
     lines = metrics.page()[0].decode().splitlines()
     samples = [line.removeprefix("notebook_proxy_").rpartition(" ") for line in lines if not line.startswith("#")]
     return {name: float(value) for name, _, value in samples if "_bucket" not in name}

@@ -12,6 +12,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from proxy.carriage import Carriage
+from proxy.express import ExpressWay
 from proxy.relay import server
 from proxy.relay.server import Limits
 from tests.gateway import fronts
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from proxy.relay.express import ExpressExchange, Precedent
     from proxy.target import Target
     from proxy.workspace import Key
     from tests.gateway.conftest import Launch
@@ -82,13 +85,22 @@ async def test_hostile_requests_are_refused_or_the_same_to_everybody(
     proxy = await launch(limits=LIMITS)
     proxy.backend.port = sockets[0].getsockname()[1]
     relayed = Counter[tuple[str, str]]()
-    handle = proxy.gateway._relay
+    carry, begin = Carriage.relay, ExpressWay.begin
 
-    async def relay(request: web.BaseRequest, key: Key, target: Target, *args: Any, **kw: Any) -> web.StreamResponse:
+    async def relay(
+        self: Carriage, request: web.BaseRequest, key: Key, target: Target, *args: Any, **kw: Any
+    ) -> web.StreamResponse:
         relayed[request.method, target.wire.decode()] += 1
-        return await handle(request, key, target, *args, **kw)
+        return await carry(self, request, key, target, *args, **kw)
 
-    monkeypatch.setattr(proxy.gateway, "_relay", relay)
+    def express(self: ExpressWay, precedent: Precedent, target: str) -> ExpressExchange | None:
+        begun = begin(self, precedent, target)
+        if begun is not None:
+            relayed["GET", begun.target.wire.decode()] += 1
+        return begun
+
+    monkeypatch.setattr(Carriage, "relay", relay)
+    monkeypatch.setattr(ExpressWay, "begin", express)
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def send_all(port: int) -> None:

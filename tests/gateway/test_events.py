@@ -121,7 +121,7 @@ async def test_stream_that_nobody_reads_holds_no_more_than_one_message(launch: L
     wire = await proxy.connect(receive_buffer=4096)
     wire.send(EVENTS)
     await wire.take_until(b"\r\n\r\n")
-    (connection,) = [each for each in proxy.server._client_server.connections if each.transport is not None]
+    (connection,) = [each for each in proxy.server.client_server.connections if each.transport is not None]
     transport = cast("asyncio.Transport", connection.transport)  # uvloop's is no subclass
     await until(lambda: connection.writing_paused)
 

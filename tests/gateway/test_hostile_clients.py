@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxy.relay.server import Limits
+from tests.gateway.express import watched
 from tests.gateway.hostile import CASES, Case
 from tests.relay.origin import Answers, Message, until
 
@@ -41,19 +42,58 @@ async def test_hostile_request_is_refused_or_has_one_meaning(
     origin = Answers()
     proxy = await launch(origin, limits=HURRY)
 
-    client = await proxy.sent(case.send)
+    answers = await tell(await proxy.connect(), case)
+    await until(lambda: not proxy.gateway.in_flight)
+
+    check(case, answers, origin.requests)
+    if not case.reaches:
+        assert not proxy.origin.connections
+        assert not proxy.backend.starts
+    assert caplog.records == []
+
+
+@pytest.mark.uvloop
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_hostile_request_means_the_same_behind_a_plain_one_with_its_own_headers(
+    launch: Launch, case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    origin = Answers()
+    proxy = await launch(origin, limits=HURRY)
+    client = await proxy.sent(b"GET /ws/demo/warm HTTP/1.1\r\n", case.block)
+    first = await client.take_response()
+    if first.status != 200 or first.values(b"connection") == [b"close"]:  # nothing can follow such headers
+        client = await proxy.sent(b"GET /ws/demo/warm HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await client.take_response()
+    await until(lambda: not proxy.gateway.in_flight)
+    origin.requests.clear()
+
+    with watched() as taken:
+        answers = await tell(client, case)
+        await until(lambda: not proxy.gateway.in_flight)
+
+    check(case, answers, origin.requests)
+    assert len(taken) == case.is_express
+    assert caplog.records == []
+
+
+def test_some_hostile_requests_take_the_express_way() -> None:
+    assert sum(case.is_express for case in CASES) >= 10
+
+
+async def tell(client: Wire, case: Case) -> list[Message]:
+    """Return what a hostile client is answered; it leaves then."""
+    client.send(case.send)
     answers = await answers_of(client, len(case.reaches))
     if answers[-1].start.startswith(b"HTTP/1.0") or answers[-1].values(b"connection") == [b"close"]:
         assert await client.ending() == "closed"
     await client.closed()
-    await until(lambda: not proxy.gateway.in_flight)
+    return answers
 
+
+def check(case: Case, answers: list[Message], reached: list[Message]) -> None:
+    """Compare what came of a case with what should."""
     assert answers[0].status in case.statuses
-    assert [seen(request) for request in origin.requests] == list(case.reaches)
+    assert [seen(request) for request in reached] == list(case.reaches)
     assert len(answers) == max(len(case.reaches), 1)
-    if not case.reaches:
-        assert not proxy.origin.connections
-        assert not proxy.backend.starts
-    assert b"smuggled" not in b"".join(request.head for request in origin.requests)
-    assert b"forged" not in b"".join(request.head for request in origin.requests)
-    assert caplog.records == []
+    assert b"smuggled" not in b"".join(request.head for request in reached)
+    assert b"forged" not in b"".join(request.head for request in reached)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.gateway.express import warmed, watched
 from tests.gateway.test_errors import problem_code
-from tests.relay.origin import PLAIN, ask, ask_upgrade, chunk
+from tests.relay.origin import PLAIN, ask, ask_upgrade, chunk, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,8 +25,9 @@ MIB = 1 << 20
 class Neighbours:
     """Requests to the same workspace beside the one that is tried: one in flight, and a later one."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, *, is_express: bool) -> None:
         self.proxy = proxy
+        self.is_express = is_express
 
     async def begin(self) -> None:
         self._client = await self.proxy.sent(ask("/ws/demo/neighbour"))
@@ -42,19 +44,28 @@ class Neighbours:
         assert (await later.take_response()).body == b"ok"
 
 
-@pytest.fixture
-async def neighbours(launch: Launch, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Neighbours]:
+@pytest.fixture(params=["ordinary", "express"])
+async def neighbours(
+    request: pytest.FixtureRequest, launch: Launch, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Neighbours]:
     """At the end the neighbours are well, and what happened is in the log at most once."""
-    found = Neighbours(await launch())
+    found = Neighbours(await launch(), is_express=request.param == "express")
     await found.begin()
     yield found
     await found.are_well()
     assert len(caplog.records) <= 1
 
 
-async def hear(proxy: Proxy, *answer: bytes, request: bytes = ask("/ws/demo/x"), is_ended: bool = False) -> Wire:
+async def hear(
+    to: Proxy | Neighbours, *answer: bytes, request: bytes = ask("/ws/demo/x"), is_ended: bool = False
+) -> Wire:
     """Return a client whose request has been answered so."""
-    client = await proxy.sent(request)
+    proxy = to.proxy if isinstance(to, Neighbours) else to
+    is_express = isinstance(to, Neighbours) and to.is_express and request == ask("/ws/demo/x")
+    with watched() as taken:
+        client = await (warmed(proxy, request) if is_express else proxy.connect())
+        client.send(request)
+        await until(lambda: not is_express or taken == ["/ws/demo/x"])
     wire = await proxy.origin.accepted()
     await wire.take_until(b"\r\n\r\n")
     wire.send(*answer)
@@ -129,7 +140,7 @@ async def told(client: Wire) -> tuple[int, str]:
     ids=lambda answer: repr(answer[:40])[2:-1],
 )
 async def test_answer_that_is_none_is_a_502_and_costs_its_connection(neighbours: Neighbours, answer: bytes) -> None:
-    client = await hear(neighbours.proxy, answer)
+    client = await hear(neighbours, answer)
 
     if b"102" in answer:  # those that pass come first
         for _ in range(8):
@@ -141,7 +152,7 @@ async def test_answer_that_is_none_is_a_502_and_costs_its_connection(neighbours:
 @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS"])
 async def test_unsolicited_switch_is_a_502_whatever_the_method(neighbours: Neighbours, method: str) -> None:
     switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-    client = await hear(neighbours.proxy, switch, request=ask("/ws/demo/x", method=method))
+    client = await hear(neighbours, switch, request=ask("/ws/demo/x", method=method))
 
     assert (await client.take_response(method)).status == 502
     await given_up(neighbours.proxy)
@@ -151,7 +162,7 @@ async def test_unsolicited_switch_is_a_502_whatever_the_method(neighbours: Neigh
     "answer", [b"H", b"HTTP/1.1 200", OK, OK + b"Content-Length: 2", b"HTTP/1.1 100 Continue\r\n\r\n"]
 )
 async def test_end_within_a_head_is_a_502(neighbours: Neighbours, answer: bytes) -> None:
-    client = await hear(neighbours.proxy, answer, is_ended=True)
+    client = await hear(neighbours, answer, is_ended=True)
 
     assert await told(client) == (502, "upstream-closed")
 
@@ -178,7 +189,7 @@ async def test_end_within_a_head_is_a_502(neighbours: Neighbours, answer: bytes)
 async def test_body_that_does_not_end_as_it_should_is_broken_off(
     neighbours: Neighbours, answer: bytes, is_ended: bool
 ) -> None:
-    client = await hear(neighbours.proxy, answer, is_ended=is_ended)
+    client = await hear(neighbours, answer, is_ended=is_ended)
 
     assert await client.ending() == "reset"
     await given_up(neighbours.proxy)
@@ -203,7 +214,7 @@ async def test_body_that_does_not_end_as_it_should_is_broken_off(
 async def test_answer_with_more_behind_it_is_whole_and_costs_its_connection(
     neighbours: Neighbours, method: str, answer: bytes, body: bytes
 ) -> None:
-    client = await hear(neighbours.proxy, answer, request=ask("/ws/demo/x", method=method))
+    client = await hear(neighbours, answer, request=ask("/ws/demo/x", method=method))
 
     response = await client.take_response(method)
     await given_up(neighbours.proxy)
@@ -281,7 +292,7 @@ async def test_interim_answers_of_every_kind_pass_in_their_order(launch: Launch)
 
 
 async def test_handshake_that_is_answered_with_garbage_is_a_502(neighbours: Neighbours) -> None:
-    client = await hear(neighbours.proxy, b"\x81\x05hello", request=ask_upgrade("/ws/demo/x"))
+    client = await hear(neighbours, b"\x81\x05hello", request=ask_upgrade("/ws/demo/x"))
 
     assert await told(client) == (502, "upstream-invalid")
     await given_up(neighbours.proxy)

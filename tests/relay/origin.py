@@ -259,6 +259,10 @@ class Origin:
         async with asyncio.timeout(PATIENCE):
             return await self._untaken.get()
 
+    def give_back(self, wire: Wire) -> None:
+        """Let a connection be taken once more."""
+        self._untaken.put_nowait(wire)
+
     async def asked(self) -> tuple[Wire, Message]:
         """Return the next connection and the first request on it."""
         wire = await self.accepted()

@@ -1,0 +1,124 @@
+"""Judge at once what comes with headers that are known, and send it on its way without waiting for anything.
+
+Asks the same questions as the gateway, of the same parts and each time anew: who asks, may they, does it run, does it
+count. What the headers alone say is taken from the request that went the gateway's way before. Whatever cannot be said
+at once, or needs more than to be carried, is left to the gateway; nothing has been done by then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.errors import LimitReached, ProxyError
+from proxy.relay.exchange import Order
+from proxy.relay.express import ExpressExchange
+from proxy.reserved import is_reserved
+from proxy.target import parse_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.auth.door import Door
+    from proxy.carriage import Carriage
+    from proxy.hosting import Hosting
+    from proxy.in_flight import InFlight
+    from proxy.relay.express import Precedent
+    from proxy.relay.upstream import Pool
+    from proxy.supervisor import Supervisor
+    from proxy.target import Target
+    from proxy.workspace import Key
+
+
+class ExpressWay:
+    """The express way of one gateway.
+
+    Args:
+        door: who may enter.
+        carriage: judges what a request means to its workspace.
+        supervisor: knows who is running.
+        pool: connections to notebook servers.
+        hosting: sorts requests by host, where workspaces have hosts of their own.
+        in_flight: counts what is carried.
+        key_of: returns a workspace's key.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        carriage: Carriage,
+        supervisor: Supervisor,
+        pool: Pool,
+        *,
+        hosting: Hosting | None,
+        in_flight: InFlight,
+        key_of: Callable[[str], Key],
+    ) -> None:
+        self._door = door
+        self._supervisor = supervisor
+        self._pool = pool
+        self._hosting = hosting
+        self._in_flight = in_flight
+        self._key_of = key_of
+        self._use_of = carriage.use_of
+
+    def begin(self, precedent: Precedent, target: str) -> ExpressExchange | None:
+        """Send a GET on its way, or return None: then nothing has been done, and it is to go the ordinary way.
+
+        Args:
+            precedent: what is known of its headers.
+            target: in origin form, as it was sent.
+        """
+        try:
+            found = parse_target(target, precedent.host)
+            key = self._allowed(precedent, found)
+        except ProxyError:
+            return None
+        if key is None or self._supervisor.running(key) is not precedent.handle:
+            return None
+        connection = self._pool.take(precedent.handle)
+        if connection is None:
+            return None
+        request, user = precedent.request, precedent.user
+        try:
+            self._door.limits.enter(user)
+        except LimitReached:
+            self._pool.release(connection)
+            return None
+        touch = self._use_of(request, key, found, is_upgrade=False).touch
+        order = Order(request, found.wire, precedent.handle, precedent.forwarded, touch)
+        exchange = ExpressExchange(order, connection, self._pool, key=key, target=found, user=user)
+        self._in_flight.enter(exchange)
+        self._in_flight.carry(key)
+        touch()
+        connection.write(order.head_of(precedent.lines))
+        return exchange
+
+    def end(self, exchange: ExpressExchange) -> bool:
+        """Let go of an exchange that is over; tell whether its client may send another request."""
+        self.pass_on(exchange)
+        self._door.limits.leave(exchange.user)
+        return not self._in_flight.is_draining
+
+    def pass_on(self, exchange: ExpressExchange) -> None:
+        """Let go of an exchange that goes on the ordinary way: it has entered by the door, and is still to leave."""
+        self._in_flight.leave(exchange)
+        self._in_flight.put_down(exchange.key)
+
+    def _allowed(self, precedent: Precedent, target: Target) -> Key | None:
+        """Return the workspace that a request goes to, if it is to be carried there and whoever asks may; else None.
+
+        Raises:
+            ProxyError: it is to be refused.
+        """
+        workspace_id = target.workspace_id
+        if workspace_id is None or target.is_bare or is_reserved(target) or self._in_flight.is_draining:
+            return None
+        request, hosting = precedent.request, self._hosting
+        if hosting is not None and not (
+            hosting.astray(request, target) is None and hosting.elsewhere(request, target) is None
+        ):
+            return None
+        user = self._door.admitted(request, target, workspace_id)
+        if user is None or user is not precedent.user:
+            return None
+        return self._key_of(workspace_id)
