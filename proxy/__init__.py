@@ -5,7 +5,7 @@ A request goes one way: `gateway` (which workspace?) → `auth` (may it?) → `h
 `relay` carries bytes both ways. `admin` (dashboard, API) and `reserved` (`/ws/<id>/_proxy/`) answer what is the proxy's
 own. `app` builds and connects all of it, `config` holds every setting, `errors` every exception, `pages` what is said.
 `activity` judges what wakes and what counts, `use` tells the supervisor what passes, and `express` takes a short cut
-through all of it for requests that repeat themselves.
+through all of it for requests that repeat themselves. `counts` has what has happened in numbers, `metrics` tells it.
 `workspace`, `activity`, `target`, `naming`, `relay.headers` / `relay.frames` and the Kubernetes manifests are pure.
 """
 
