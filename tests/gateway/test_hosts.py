@@ -8,16 +8,13 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from proxy.auth.access import Access
-from proxy.auth.build import make_door
-from proxy.config import Config
+from proxy.slug import workspace_of_user
 from tests.auth.tokens import SECRET, token
 from tests.relay.origin import Answers, ask, ask_upgrade, switch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from proxy.auth.user import User
     from tests.gateway.conftest import Launch, Proxy
     from tests.relay.origin import Message
 
@@ -503,26 +500,24 @@ async def test_no_sibling_opens_a_websocket(launch: Launch, origin: str) -> None
 # An authenticating proxy in front -------------------------------------------------------------------------------------
 
 
-class Everywhere(Access):
-    """Lets everybody in."""
-
-    def admits(self, user: User, workspace_id: str, method: str) -> bool | None:
-        assert user.name == "alice"
-        return True
-
-
 async def test_who_the_proxy_in_front_names_at_the_main_host_is_handed_over(launch: Launch) -> None:
-    door = make_door(Config(trusted_proxies=LOCAL, **FORWARD))
-    door.admits, door.authorise = Everywhere().admits, Everywhere().authorise
-    proxy = await launch(Answers(), auth=FORWARD, trusted=LOCAL, door=door)
+    own = workspace_of_user("{user_slug}", "alice")
+    host = f"{own}.{BASE}"
+    proxy = await launch(Answers(), auth={**FORWARD, "workspace_template": "{user_slug}"}, trusted=LOCAL)
     browser = Browser(proxy)
 
-    first = await browser.one(f"https://{DEMO}/ws/demo/lab")
+    mine = await browser.one(f"https://{BASE}/my/lab", "X-Forwarded-User: alice")
+    there = await browser.one(f"https://{BASE}/ws/{own}/lab", "X-Forwarded-User: alice")
+    first = await browser.one(there.values(b"location")[0].decode())
     second = await browser.one(first.values(b"location")[0].decode(), "X-Forwarded-User: alice")
+    away = await browser.one(f"https://{DEMO}/ws/demo/lab")
+    refused = await browser.one(away.values(b"location")[0].decode(), "X-Forwarded-User: alice")
 
-    assert second.status == 303
+    assert mine.values(b"location") == [f"/ws/{own}/lab".encode()]
+    assert there.values(b"location") == [f"https://{host}/ws/{own}/lab".encode()]
     assert (await browser.open(second.values(b"location")[0].decode())).status == 200
-    assert browser.way[-1] == f"https://{DEMO}/ws/demo/lab"
+    assert browser.way[-1] == f"https://{host}/ws/{own}/lab"
+    assert refused.status == 403
 
 
 async def test_on_a_workspaces_host_nobody_is_believed_who_says_who_asks(launch: Launch) -> None:
