@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final, Self
 from proxy.access_log import AccessLog
 from proxy.activity import Activity, Wake
 from proxy.auth.build import framed_by, make_door, make_sites
+from proxy.auth.secrets import Secrets
 from proxy.auth.vigil import Vigil
 from proxy.backends.local import LocalBackend
 from proxy.certificate import read_certificate
 from proxy.clock import SystemClock
-from proxy.config import is_in_cluster
+from proxy.config import backend_name
 from proxy.file_limit import fit_connections
 from proxy.fresh import Fresh
 from proxy.gateway import Gateway
@@ -28,6 +29,7 @@ from proxy.hosting import make_hosting
 from proxy.measuring import measured
 from proxy.metrics import of_traffic
 from proxy.ops import Ops
+from proxy.own_secret import OwnSecret, is_own
 from proxy.relay.listener import EXCESS, Listener
 from proxy.relay.server import ClientServer, Limits
 from proxy.relay.upstream import Pool, find_half_open_peers
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from typing import Any
 
+    from proxy.auth.door import Door
     from proxy.backends import Backend
     from proxy.config import Config
 
@@ -63,14 +66,14 @@ class App:
 
     def __init__(self, config: Config, backend: Backend | None = None) -> None:
         self.config = config
-        self.backend = backend or make_backend(config)
+        self.fresh = Fresh(SystemClock())
+        self.backend = backend or make_backend(config, self.fresh)
         self.supervisor = Supervisor(self.backend, config)
         self.hurry = asyncio.Event()
         """Set it to cut the grace of a shutdown short."""
         found = getattr(self.backend, "vitals", None)
         self.vitals = found if isinstance(found, Vitals) else Vitals()
         self.ops = Ops(self.vitals)
-        self.fresh = Fresh(SystemClock())
         self._scheme = "https" if config.tls_cert else "http"
         self._stack = contextlib.AsyncExitStack()
 
@@ -88,7 +91,7 @@ class App:
             stack.callback(pool.close)
             self.websockets = WebsocketRelay(pool)
             activity = Activity(self.config.activity, self.config.activity_rules)
-            door = await stack.enter_async_context(make_door(self.config))
+            door = await self._make_door(stack)
             self.gateway = Gateway(
                 self.supervisor,
                 pool,
@@ -147,6 +150,15 @@ class App:
         host, port = self._listener.address
         return f"{self._scheme}://[{host}]:{port}" if ":" in host else f"{self._scheme}://{host}:{port}"
 
+    async def _make_door(self, stack: contextlib.AsyncExitStack) -> Door:
+        """Return the door; the secret that it verifies tokens with may come later, and change."""
+        secrets = Secrets(self.config, SystemClock())
+        secrets.follow(self.config, self.fresh)
+        if is_own(self.config):
+            own = OwnSecret(self.config, secrets.for_tokens, self.vitals, SystemClock())
+            secrets.source = await stack.enter_async_context(own)
+        return await stack.enter_async_context(make_door(self.config, secrets=secrets))
+
     @contextlib.asynccontextmanager
     async def _background(self, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
         """Run a task as long as the context lasts; it is awaited at the end, and its failure raised."""
@@ -198,19 +210,20 @@ class App:
         await server.shutdown(CLOSE_PATIENCE)
 
 
-def make_backend(config: Config) -> Backend:
+def make_backend(config: Config, fresh: Fresh | None = None) -> Backend:
     """Return the backend that the settings ask for.
+
+    Args:
+        config: checked settings.
+        fresh: looks for changes of the files that it reads.
 
     Raises:
         ConfigError: it cannot be used here.
     """
-    name = config.backend
-    if name == "auto":
-        name = "kubernetes" if is_in_cluster() else "local"
-    if name == "kubernetes":
+    if backend_name(config) == "kubernetes":
         from proxy.backends.kubernetes.backend import KubernetesBackend  # noqa: PLC0415 - costs 40 MB, and 0.3 s
 
-        return KubernetesBackend(config)
+        return KubernetesBackend(config, fresh=fresh)
     return LocalBackend(
         config.local_root,
         command=config.notebook_command,

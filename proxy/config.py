@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import SecretStr, ValidationError, model_validator
+from pydantic import PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy import settings_page, settings_sources
@@ -204,6 +204,8 @@ class Config(AuthSettings, OperationsSettings, KubernetesSettings, ServingSettin
 
     local_root: Path = setting(Path("workspaces"), LOCAL, "directory that holds one directory per workspace")
 
+    _files: dict[str, Path] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -257,6 +259,14 @@ class Config(AuthSettings, OperationsSettings, KubernetesSettings, ServingSettin
             wrong = _complaint(found[0], changed[found[0]], {}, found[1])
         allowed = f"profiles of allowed settings, but in {profile.name!r} {wrong}"
         raise ConfigError(_complaint("profiles", self.profiles, sources, allowed))
+
+    def remember_files(self, files: Mapping[str, Path]) -> None:
+        """Note which files the values of some settings were read from."""
+        self._files.update(files)
+
+    def file_of(self, name: str) -> Path | None:
+        """Return the file that a setting's value was read from; None where it came from elsewhere."""
+        return self._files.get(name)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -322,9 +332,10 @@ def load_with_sources(
     Raises:
         ConfigError: in one line, which value is wrong, where it came from and what is allowed.
     """
-    values, sources = gather(Config, flags or {}, config_file)
+    values, sources, files = gather(Config, flags or {}, config_file)
     given = _validated(values, sources)
     config = given.with_defaults()
+    config.remember_files(files)
     config.check(sources)
     is_set = {name for name in given.model_fields_set if not _is_empty(name, getattr(given, name))}
     return config, {name: source for name, source in sources.items() if name in is_set}
@@ -339,6 +350,13 @@ def client_variables(environ: Mapping[str, str] = os.environ) -> tuple[str, str]
     """Return what the environment tells a client of a proxy: its address, and the token; empty where nothing is set."""
     server, token = (environ.get(ENV_PREFIX + name.upper(), "").strip() for name in settings_sources.CLIENT)
     return server, token
+
+
+def backend_name(config: Config) -> str:
+    """Return which backend the settings mean: `kubernetes` or `local`."""
+    if config.backend != "auto":
+        return config.backend
+    return "kubernetes" if is_in_cluster() else "local"
 
 
 def inheritable_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -41,6 +41,11 @@ class Fresh:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._watched: list[_Watched] = []
+        self._each_time: list[Callable[[], None]] = []
+
+    def each_time(self, call: Callable[[], None]) -> None:
+        """Call this at every look, whatever has changed."""
+        self._each_time.append(call)
 
     def watch(self, what: str, paths: Sequence[Path], use: Callable[[], None]) -> None:
         """Call `use` now, and from now on whenever what these files hold has changed.
@@ -69,6 +74,8 @@ class Fresh:
 
     def look(self) -> None:
         """Use what has changed."""
+        for call in self._each_time:
+            call()
         for watched in self._watched:
             seen = _digest(watched.paths)
             is_new = seen != watched.seen

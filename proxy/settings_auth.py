@@ -33,8 +33,14 @@ class AuthSettings(BaseSettings):
     jwt_secret: Secret = setting(
         SecretStr(""),
         AUTHENTICATION,
-        "secret with which tokens are signed (HS256), at least 32 characters",
+        "secret with which tokens are signed (HS256), at least 32 characters; where no key is set, one is made at "
+        "first start, and kept in a Secret or in `local_root`",
         is_private=True,
+    )
+    secret_overlap: Duration = setting(
+        timedelta(hours=1),
+        AUTHENTICATION,
+        "how long what was signed with a secret that was replaced in its file is still accepted; a restart ends it",
     )
     jwt_public_key: Text = setting(
         "",

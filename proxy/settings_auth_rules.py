@@ -66,7 +66,7 @@ def _key_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     url = values["jwt_jwks_url"]
     if url and not (_VISIBLE.fullmatch(url) and (_is_url(url, ("https",)) or _is_of_this_machine(url))):
         yield "jwt_jwks_url", "a URL that begins with https://, or http:// and an address of this machine"
-    fitting = frozenset({"HS256"}) if secret else _PUBLIC
+    fitting = _PUBLIC if values["jwt_public_key"] or url else frozenset({"HS256"})
     if not fitting.issuperset(values["jwt_algorithms"]):
         yield "jwt_algorithms", "of " + ", ".join(sorted(fitting)) + ", which fit the key"
 

@@ -56,14 +56,17 @@ def file_settings(fields: Fields) -> dict[str, str]:
 
 def gather(
     model: type[BaseSettings], flags: Mapping[str, str], config_file: Path | None
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[dict[str, Any], dict[str, str], dict[str, Path]]:
     """Return the values that were set, and where each came from; the file, the environment, then flags, later wins.
+
+    Last, the files that hold the value of one setting each.
 
     Raises:
         ConfigError: a file cannot be read, or has what is no setting.
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    files: dict[str, Path] = {}
     prefix = model.model_config["env_prefix"]
     for origin, found in (
         *([(str(config_file), _from_file(model.model_fields, config_file))] if config_file else ()),
@@ -71,10 +74,11 @@ def gather(
         ("the command line", dict(flags)),
     ):
         origins = {name: origin or prefix + name.upper() for name in found}
-        _read_named_files(found, origins, file_settings(model.model_fields))
+        named = _read_named_files(found, origins, file_settings(model.model_fields))
+        files = {name: path for name, path in files.items() if name not in found} | named
         values.update(found)
         sources.update(origins)
-    return values, sources
+    return values, sources, files
 
 
 def _from_file(fields: Fields, path: Path) -> dict[str, Any]:
@@ -110,27 +114,35 @@ def _from_environment(model: type[BaseSettings], prefix: str) -> dict[str, Any]:
     return found
 
 
-def _read_named_files(found: dict[str, Any], origins: dict[str, str], named: Mapping[str, str]) -> None:
-    """Put the content of each file that a `<setting>_file` names in that setting's place."""
+def _read_named_files(found: dict[str, Any], origins: dict[str, str], named: Mapping[str, str]) -> dict[str, Path]:
+    """Put the content of each file that a `<setting>_file` names in that setting's place; return the files."""
+    files = {}
     for setting in [name for name in found if name in named]:
         path, origin, target = found.pop(setting), origins.pop(setting), named[setting]
         if not str(path or "").strip():
             continue
         if str(found.get(target) or "").strip():
             raise ConfigError(f"{setting} (from {origin}): must be left out where {target} is given")
-        found[target] = _content(setting, str(path).strip(), origin)
+        files[target] = Path(str(path).strip())
+        found[target] = read_value(setting, files[target], origin)
         origins[target] = f"the file that {setting} names"
+    return files
 
 
-def _content(setting: str, path: str, origin: str) -> str:
+def read_value(setting: str, path: Path, origin: str = "the file itself") -> str:
+    """Return the one value that a file holds.
+
+    Raises:
+        ConfigError: it holds none; the message has nothing of what it holds.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig").strip()
+        text = path.read_text(encoding="utf-8-sig").strip()
     except OSError as error:
-        raise ConfigError(f"{setting} = {path!r} (from {origin}): {error.strerror}") from error
+        raise ConfigError(f"{setting} = {str(path)!r} (from {origin}): {error.strerror}") from error
     except ValueError as error:  # not UTF-8, or a NUL in the path; the error would show the bytes
-        raise ConfigError(f"{setting} = {path!r} (from {origin}): must be a file of UTF-8 text") from error
+        raise ConfigError(f"{setting} = {str(path)!r} (from {origin}): must be a file of UTF-8 text") from error
     if not text:
-        raise ConfigError(f"{setting} = {path!r} (from {origin}): must be a file that is not empty")
+        raise ConfigError(f"{setting} = {str(path)!r} (from {origin}): must be a file that is not empty")
     return text
 
 

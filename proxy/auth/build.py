@@ -10,6 +10,7 @@ from proxy.auth.entry import Entry
 from proxy.auth.hosts import Hosts
 from proxy.auth.limits import Limits
 from proxy.auth.peers import https, trust
+from proxy.auth.secrets import Secrets
 from proxy.auth.sites import Sites
 from proxy.clock import Clock, SystemClock
 from proxy.errors import ConfigError
@@ -22,23 +23,28 @@ if TYPE_CHECKING:
     from proxy.auth.door import Reader
     from proxy.auth.jwks import Jwks
     from proxy.auth.keys import KeySet
-    from proxy.auth.tokens import Renewable
     from proxy.config import Config
 
 
-def make_door(config: Config, clock: Clock | None = None) -> Door:
+def make_door(config: Config, clock: Clock | None = None, secrets: Secrets | None = None) -> Door:
     """Return the door that the settings ask for.
+
+    Args:
+        config: checked settings.
+        clock: tells what has expired.
+        secrets: by default what the settings have.
 
     Raises:
         ConfigError: it cannot be built from them.
     """
     clock = clock or SystemClock()
+    secrets = secrets or Secrets(config, clock)
     access, limits = _access(config, clock), _limits(config, clock)
     match config.auth:
         case "jwt":
-            return _tokens(config, clock, access, limits)
+            return _tokens(config, clock, access, limits, secrets)
         case "forward":
-            return _forwarded(config, clock, access, limits)
+            return _forwarded(config, clock, access, limits, secrets)
         case _:
             return Door()
 
@@ -58,19 +64,18 @@ def seen_https(config: Config) -> Callable[[web.BaseRequest], bool]:
     return https(trust(config.trusted_proxies), is_tls=bool(config.tls_cert))
 
 
-def _tokens(config: Config, clock: Clock, access: Access, limits: Limits) -> Door:
+def _tokens(config: Config, clock: Clock, access: Access, limits: Limits, secrets: Secrets) -> Door:
     from proxy.auth.jwks import Jwks  # noqa: PLC0415 - the library and what it stands on take 10 MB, and 0.1 s
     from proxy.auth.tokens import Tokens, Verifier  # noqa: PLC0415 - the same
 
-    keys = _keys(config)
-    source = Jwks(config.jwt_jwks_url, keys, clock) if config.jwt_jwks_url else None
+    keys = _keys(config, secrets)
+    published = Jwks(config.jwt_jwks_url, keys, clock) if config.jwt_jwks_url else None
     verifier = Verifier(keys, _algorithms(config), config.jwt_issuer, config.jwt_audience, clock)
     is_https = seen_https(config)
-    renewable: Renewable | None = source
-    reader = Tokens(verifier, keys, is_https, clock, renewable)
+    reader = Tokens(verifier, keys, is_https, clock, published or secrets.source)
     if config.routing == "host":
-        return _of_hosts(config, reader, clock, access, limits, keys=source)
-    return Door(reader, access, limits=limits, entry=Entry(is_https, clock), login_url=config.login_url, keys=source)
+        return _of_hosts(config, reader, clock, access, limits, secrets=secrets, keys=published)
+    return Door(reader, access, limits=limits, entry=Entry(is_https, clock), login_url=config.login_url, keys=published)
 
 
 def _access(config: Config, clock: Clock) -> Access:
@@ -86,25 +91,31 @@ def _limits(config: Config, clock: Clock) -> Limits:
     return Limits(config.max_requests_per_user, config.max_connections_per_user, clock.monotonic)
 
 
-def _forwarded(config: Config, clock: Clock, access: Access, limits: Limits) -> Door:
+def _forwarded(config: Config, clock: Clock, access: Access, limits: Limits, secrets: Secrets) -> Door:
     from proxy.auth.forward import Forwarded  # noqa: PLC0415 - where nobody is asked, nothing is loaded for it
 
     reader = Forwarded(config.identity_header, trust(config.trusted_proxies))
     if config.routing == "host":
-        return _of_hosts(config, reader, clock, access, limits)
+        return _of_hosts(config, reader, clock, access, limits, secrets=secrets)
     return Door(reader, access, limits=limits, login_url=config.login_url)
 
 
 def _of_hosts(
-    config: Config, reader: Reader, clock: Clock, access: Access, limits: Limits, *, keys: Jwks | None = None
+    config: Config,
+    reader: Reader,
+    clock: Clock,
+    access: Access,
+    limits: Limits,
+    *,
+    secrets: Secrets,
+    keys: Jwks | None = None,
 ) -> Door:
     """Return the door before the main host, where `reader` finds out who asks, and before workspaces' hosts."""
     from proxy.auth.host_entry import HostEntry  # noqa: PLC0415 - the library for tokens is loaded for it
     from proxy.auth.host_reader import HostReader  # noqa: PLC0415 - the same
     from proxy.auth.session import Sessions  # noqa: PLC0415 - the same
 
-    secret = config.session_secret.get_secret_value() or config.jwt_secret.get_secret_value()
-    sessions = Sessions(lambda: (secret,), config.session_ttl, clock)
+    sessions = Sessions(secrets.for_sessions, config.session_ttl, clock)
     hosts, is_https = Hosts(config.base_domain), seen_https(config)
     takes_tokens = config.auth == "jwt"
     return Door(
@@ -117,7 +128,7 @@ def _of_hosts(
     )
 
 
-def _keys(config: Config) -> KeySet:
+def _keys(config: Config, secrets: Secrets) -> KeySet:
     """Return the keys that are known from the start.
 
     Raises:
@@ -125,20 +136,22 @@ def _keys(config: Config) -> KeySet:
     """
     from proxy.auth.keys import KeySet, public_keys, secret_keys  # noqa: PLC0415 - the same
 
-    secret = config.jwt_secret.get_secret_value()
-    if secret:
-        return KeySet(secret_keys([secret]))
     if config.jwt_public_key:
         try:
             return KeySet(public_keys(config.jwt_public_key))
         except ValueError as error:
             raise ConfigError(f"jwt_public_key: must be {error}") from None
-    if not config.jwt_jwks_url:
+    if config.jwt_jwks_url:
+        return KeySet()
+    rotating = secrets.for_tokens
+    if not rotating() and secrets.source is None:
         raise ConfigError("auth = jwt: one of jwt_secret, jwt_public_key and jwt_jwks_url must be given")
-    return KeySet()
+    keys = KeySet(secret_keys(rotating()))
+    rotating.observe(lambda: keys.replace(secret_keys(rotating())))
+    return keys
 
 
 def _algorithms(config: Config) -> Sequence[str]:
     if config.jwt_algorithms:
         return config.jwt_algorithms
-    return ("HS256",) if config.jwt_secret.get_secret_value() else ("RS256", "ES256", "EdDSA")
+    return ("RS256", "ES256", "EdDSA") if config.jwt_public_key or config.jwt_jwks_url else ("HS256",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.cli.terminal import PROG, complain
 from proxy.config import load
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, ProxyError
+from proxy.own_secret import is_own, read_own_secret
 from proxy.settings_types import parse_duration
 
 if TYPE_CHECKING:
@@ -49,8 +51,16 @@ def run(given: dict[str, Any]) -> int:
     except ConfigError as error:
         return complain(str(error), status=2)
     secret = config.jwt_secret.get_secret_value()
-    if not secret:
-        return complain("token needs jwt_secret: set NOTEBOOK_PROXY_JWT_SECRET, or name a --jwt-secret-file", status=2)
+    if not secret and not is_own(config):
+        return complain(
+            "token needs jwt_secret: set NOTEBOOK_PROXY_JWT_SECRET, or name a --jwt-secret-file; or auth = jwt without "
+            "any key, where the proxy makes one",
+            status=2,
+        )
+    try:
+        secret = secret or asyncio.run(read_own_secret(config))
+    except ProxyError as error:
+        return complain(str(error))
     try:
         ttl = parse_duration(given.get("ttl", "10m"))
         return _print(secret, given, ttl, config.jwt_issuer, config.jwt_audience)

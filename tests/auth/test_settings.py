@@ -46,7 +46,7 @@ def complaint(**values: Any) -> str:
         ({"jwt_jwks_url": "https://"}, "begins with https"),
         ({"jwt_secret": SECRET, "jwt_algorithms": "RS256"}, "of HS256"),
         ({"jwt_public_key": "x", "jwt_algorithms": "HS256"}, "of ES256, EdDSA, RS256"),
-        ({"jwt_algorithms": "none"}, "of ES256"),
+        ({"jwt_algorithms": "none"}, "of HS256"),
         ({"login_url": "javascript:alert(1)"}, "login_url"),
         ({"login_url": "https://a b"}, "login_url"),
         ({"listen": "0.0.0.0:8000"}, "without authentication"),

@@ -17,7 +17,7 @@ from proxy.backends.kubernetes.api import Api, ApiFailure
 from proxy.backends.kubernetes.calls import refused
 from proxy.backends.kubernetes.fence import Fence, Mark
 from proxy.backends.kubernetes.following import LOOK_AGAIN, Following
-from proxy.backends.kubernetes.keys import load_keys, namespace_of_secret
+from proxy.backends.kubernetes.keys import Keys, load_keys, namespace_of_secret
 from proxy.backends.kubernetes.logs import read_log, token_of
 from proxy.backends.kubernetes.noting import keep
 from proxy.backends.kubernetes.objects import Objects
@@ -26,6 +26,7 @@ from proxy.backends.kubernetes.sweeper import Sweeper
 from proxy.clock import SystemClock
 from proxy.counts import ClusterCounts
 from proxy.errors import InvalidKey, StartFailed, StopFailed
+from proxy.rotation import follow_file
 from proxy.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from proxy.backends import Observer
     from proxy.clock import Clock
     from proxy.config import Config
+    from proxy.fresh import Fresh
     from proxy.workspace import Handle, Key
 
 logger = logging.getLogger(__name__)
@@ -52,12 +54,16 @@ class KubernetesBackend:
         config: the Kubernetes group, and `namespace`, `ready_path`, `failed_ttl`, `reap_grace`.
         clock: what waits are measured by.
         replica: this process's name, unique among replicas; by default host, process and chance.
+        fresh: looks for changes of the file that holds `notebook_secret`.
     """
 
-    def __init__(self, config: Config, *, clock: Clock | None = None, replica: str | None = None) -> None:
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, replica: str | None = None, fresh: Fresh | None = None
+    ) -> None:
         self._config = config.with_defaults()
         self._clock = clock or SystemClock()
         self._replica = replica or f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
+        self._fresh = fresh
         self._observer: Observer | None = None
         self.counts = ClusterCounts()
         """What has been asked of the API server, and what is followed."""
@@ -194,8 +200,16 @@ class KubernetesBackend:
                 raise refused(error) from error
             if self._objects is None:
                 self._objects = Objects(self._api, self._config, self._clock, keys)
+                if self._fresh is not None:
+                    self._follow_secret(self._fresh, keys)
                 self.following.know(self._objects)
         return self._objects
+
+    def _follow_secret(self, fresh: Fresh, keys: Keys) -> None:
+        try:
+            follow_file("notebook_secret", self._config, fresh, keys.change)
+        except (OSError, ValueError) as error:
+            raise StartFailed("bad-secret", f"The file of notebook_secret cannot be read any more: {error}") from error
 
     async def _adopt(self) -> None:
         """Report what runs, once it is known and can be reached."""

@@ -12,11 +12,11 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from proxy.backends.kubernetes.api import ApiError, path_to
+from proxy.backends.kubernetes.api import Api, ApiError, ApiFailure, path_to
+from proxy.backends.kubernetes.calls import refused
 from proxy.backends.kubernetes.fence import annotations_of
-from proxy.backends.kubernetes.manifests import NOTEBOOK_SECRET_NAME as NAME
+from proxy.backends.kubernetes.manifests import JWT_SECRET_NAME, NOTEBOOK_SECRET_NAME, build_own_secret
 from proxy.backends.kubernetes.manifests import TOKEN_FIELD as FIELD
-from proxy.backends.kubernetes.manifests import build_notebook_secret
 from proxy.backends.kubernetes.ownership import KEY_ID, MANAGED_BY, MANAGER, TOKEN_NONCE
 from proxy.backends.kubernetes.tokens import derive_token, key_id
 from proxy.errors import ConfigError, StartFailed
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from proxy.backends.kubernetes.api import Api, Object
+    from proxy.backends.kubernetes.api import Object
     from proxy.config import Config
     from proxy.workspace import Key
 
@@ -41,9 +41,18 @@ class Keys:
     """
 
     def __init__(self, secret: str) -> None:
-        self._secret = secret
-        self._id = key_id(secret)
+        self._secrets: dict[str, str] = {}  # by its id; those before as well: what they were for may still run
+        self.change(secret)
         self._learnt: dict[Key, tuple[str, str]] = {}  # the Deployment's UID, and the token
+
+    def __repr__(self) -> str:
+        """Tell which is used, by its id."""
+        return f"Keys({self._id})"
+
+    def change(self, secret: str) -> None:
+        """Derive new tokens from this secret from now on. What runs keeps its token."""
+        self._id = key_id(secret)
+        self._secrets[self._id] = secret
 
     def new_annotations(self) -> dict[str, str]:
         """Return what a Deployment must say for its token to be derived from the secret of today."""
@@ -53,8 +62,9 @@ class Keys:
         """Return the token of the notebook server that a Deployment runs; None if it is not known."""
         said = annotations_of(deployment)
         nonce = said.get(TOKEN_NONCE)
-        if nonce and said.get(KEY_ID) == self._id:
-            return derive_token(self._secret, key.workspace_id, nonce)
+        secret = self._secrets.get(said.get(KEY_ID, ""))
+        if nonce and secret is not None:
+            return derive_token(secret, key.workspace_id, nonce)
         uid, token = self._learnt.get(key, ("", None))
         return token if uid == deployment["metadata"]["uid"] else None
 
@@ -78,10 +88,24 @@ async def load_keys(api: Api, config: Config) -> Keys:
     namespace = namespace_of_secret(config)
     if namespace is None:
         return Keys(config.notebook_secret.get_secret_value())
-    value = _value_of(await _read_or_make(api, namespace, config))
-    if not value:
-        raise StartFailed("bad-secret", f"Secret {namespace}/{NAME} has no {FIELD!r} in base64; delete it, or set it.")
-    return Keys(value)
+    return Keys(await _read_or_make(api, namespace, NOTEBOOK_SECRET_NAME, config))
+
+
+async def load_jwt_secret(config: Config) -> str:
+    """Return the `jwt_secret` that the replicas share where none is set.
+
+    Raises:
+        ConfigError: there is no usable credential, or no telling where it is.
+        StartFailed: it can be neither read nor made, or has no usable value.
+    """
+    namespace = _namespace(config, "jwt_secret")
+    api = await Api.connect(config.kubeconfig or None, config.kube_context or None)
+    try:
+        return await _read_or_make(api, namespace, JWT_SECRET_NAME, config)
+    except ApiFailure as error:
+        raise refused(error) from error
+    finally:
+        await api.close()
 
 
 def namespace_of_secret(config: Config) -> str | None:
@@ -90,11 +114,13 @@ def namespace_of_secret(config: Config) -> str | None:
     Raises:
         ConfigError: there is no telling.
     """
-    if config.notebook_secret.get_secret_value():
-        return None
+    return None if config.notebook_secret.get_secret_value() else _namespace(config, "notebook_secret")
+
+
+def _namespace(config: Config, setting: str) -> str:
     namespace = config.proxy_namespace or own_namespace() or config.namespace
     if is_template(namespace):
-        raise ConfigError("Outside a cluster, with a namespace per workspace, set notebook_secret or proxy_namespace.")
+        raise ConfigError(f"Outside a cluster, with a namespace per workspace, set {setting} or proxy_namespace.")
     return namespace
 
 
@@ -113,14 +139,22 @@ def own_namespace() -> str:
         return ""
 
 
-async def _read_or_make(api: Api, namespace: str, config: Config) -> Object:
-    path = path_to("v1", "secrets", namespace, NAME)
+async def _read_or_make(api: Api, namespace: str, name: str, config: Config) -> str:
+    """Return the value of one of our own Secrets. Of two replicas that make it at once, both get the first one's."""
+    value = _value_of(await _get_or_create(api, namespace, name, config))
+    if not value:
+        raise StartFailed("bad-secret", f"Secret {namespace}/{name} has no {FIELD!r} in base64; delete it, or set it.")
+    return value
+
+
+async def _get_or_create(api: Api, namespace: str, name: str, config: Config) -> Object:
+    path = path_to("v1", "secrets", namespace, name)
     try:
         return await api.get(path)
     except ApiError as error:
         if not error.is_not_found:
             raise
-    body = build_notebook_secret(namespace, secrets.token_urlsafe(32))
+    body = build_own_secret(name, namespace, secrets.token_urlsafe(32))
     if namespace == config.namespace and config.create_namespace:
         await _make_namespace(api, namespace)
     try:

@@ -62,7 +62,7 @@ __all__ = [
     "build_deployment",
     "build_namespace",
     "build_namespace_objects",
-    "build_notebook_secret",
+    "build_own_secret",
     "build_pvc",
     "build_secret",
     "build_service",
@@ -77,6 +77,7 @@ __all__ = [
 ]
 
 NOTEBOOK_SECRET_NAME: Final = "notebook-proxy-tokens"  # noqa: S105 - a Secret's name
+JWT_SECRET_NAME: Final = "notebook-proxy-jwt"  # noqa: S105 - the same
 _CLUSTER_DOMAIN: Final = "cluster.local"
 _HASH_LENGTH: Final = 16
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
@@ -148,9 +149,9 @@ def build_secret(key: Key, config: Config | None, token: str, owner: Object) -> 
     return _opaque(metadata, {TOKEN_FIELD: token})
 
 
-def build_notebook_secret(namespace: str, value: str) -> dict[str, Any]:
-    """Return the Secret in the proxy's own namespace that holds a `notebook_secret` which was made at first start."""
-    metadata = {"name": NOTEBOOK_SECRET_NAME, "namespace": namespace, "labels": {MANAGED_BY: MANAGER}}
+def build_own_secret(name: str, namespace: str, value: str) -> dict[str, Any]:
+    """Return a Secret in the proxy's own namespace that holds what was made at first start."""
+    metadata = {"name": name, "namespace": namespace, "labels": {MANAGED_BY: MANAGER}}
     return _opaque(metadata, {TOKEN_FIELD: value})
 
 

@@ -19,7 +19,7 @@ from proxy.backends.kubernetes.manifests import (
     build_deployment,
     build_namespace,
     build_namespace_objects,
-    build_notebook_secret,
+    build_own_secret,
     build_pvc,
     build_secret,
     build_service,
@@ -394,7 +394,7 @@ def test_every_object_is_one_that_the_api_knows(config: Config) -> None:
         build_service(KEY, config, owner=OWNER),
         build_secret(KEY, config, "t", OWNER),
         build_namespace(KEY, config),
-        build_notebook_secret("notebook-proxy", "s"),
+        build_own_secret("notebook-proxy-jwt", "notebook-proxy", "s"),
         pvc,
     ]
 
