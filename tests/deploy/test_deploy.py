@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from proxy.backends.kubernetes.manifests import build_deployment, build_namespace_objects
+from proxy.backends.kubernetes.manifests import JWT_SECRET_NAME, build_deployment, build_namespace_objects
 from proxy.backends.kubernetes.permissions import NAMESPACE_RULES, WORKSPACE_RULES, Rule
+from proxy.cli import _parser
 from proxy.config import Config, load
+from proxy.own_secret import is_own
 from proxy.settings_types import parse_listen
 from proxy.workspace import Key
 from tests.kubernetes_schema import complaints
@@ -211,13 +213,30 @@ def test_a_forgotten_tab_neither_keeps_nor_starts_anything() -> None:
     assert (config.activity, config.wake) == ("interactive", "intent")
 
 
-def test_the_stop_gap_without_authentication_is_said_loudly() -> None:
-    text = (BASE / "proxy.yaml").read_text(encoding="utf-8")
+def test_everybody_needs_a_token_and_no_default_secret_is_published() -> None:
+    config = load(config_file=BASE / "proxy.yaml")
 
-    before, _, _ = text.partition("\ninsecure_no_auth: on\n")
-    assert load(config_file=BASE / "proxy.yaml").insecure_no_auth is True
-    assert "DANGER: THIS VERSION HAS NO AUTHENTICATION" in before
-    assert "no authentication" in (DEPLOY / "README.md").read_text(encoding="utf-8")
+    assert config.auth == "jwt"
+    assert config.insecure_no_auth is False
+    assert is_own(config)
+    kinds = {found["kind"] for folder in OVERLAYS for found in objects_of(folder)}
+    assert "Secret" not in kinds
+    assert ("", "secrets", ("create", "delete", "get")) in WORKSPACE_RULES
+
+
+def test_the_readme_s_way_in_is_a_command_that_the_image_has_with_the_settings_that_are_mounted() -> None:
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    [deployment] = of_kind(objects_of(BASE), "Deployment")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    [command] = re.findall(r"exec deployment/notebook-proxy -- \\\n +notebook-proxy (.*)", text)
+
+    given = vars(_parser().parse_args(command.split()))
+
+    assert deployment["metadata"]["name"] == "notebook-proxy"
+    assert str(given["config_file"]) == container["args"][2]
+    assert (given["user"], given["workspace"]) == ("alice", ["demo"])
+    assert f"`{JWT_SECRET_NAME}`" in text
+    assert "port-forward service/notebook-proxy 8000:80" in text
 
 
 def test_the_settings_of_a_namespace_per_workspace_load(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jwt
 import pytest
 from pydantic import SecretStr
 
+from proxy import cli
 from proxy.backends.kubernetes.backend import KubernetesBackend
 from proxy.backends.kubernetes.fence import annotations_of
 from proxy.backends.kubernetes.keys import Keys, load_jwt_secret
 from proxy.backends.kubernetes.ownership import KEY_ID, MANAGED_BY, MANAGER
 from proxy.backends.kubernetes.permissions import WORKSPACE_RULES
 from proxy.backends.kubernetes.tokens import key_id
+from proxy.config import load
 from proxy.errors import ConfigError, StartFailed
 from proxy.fresh import Fresh
 from proxy.own_secret import read_own_secret
@@ -24,8 +28,6 @@ from tests.backends.kubernetes.test_permissions import verbs_of
 from tests.cluster.resources import DEPLOYMENTS, SECRETS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cluster import Cluster
 
 ROTATED = "after-the-rotation-it-is-this"
@@ -83,6 +85,21 @@ async def test_outside_a_cluster_with_many_namespaces_somebody_must_say_where_it
 
     with pytest.raises(ConfigError, match="set jwt_secret or proxy_namespace"):
         await load_jwt_secret(config)
+
+
+async def test_the_command_line_in_a_pod_signs_with_the_secret_that_the_replicas_share(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Path(__file__).parents[3] / "deploy" / "base" / "proxy.yaml"
+    monkeypatch.setenv("NOTEBOOK_PROXY_KUBECONFIG", str(cluster.kubeconfig()))
+    monkeypatch.setenv("NOTEBOOK_PROXY_PROXY_NAMESPACE", "kube-system")
+    replica = await read_own_secret(load(config_file=settings))
+
+    command = ["token", "--config", str(settings), "--user", "alice", "--workspace", "demo"]
+    assert await asyncio.to_thread(cli.main, command) == 0
+
+    claims = jwt.decode(capsys.readouterr().out.strip(), replica, algorithms=["HS256"])
+    assert (claims["sub"], claims["workspaces"]) == ("alice", ["demo"])
 
 
 # notebook_secret ------------------------------------------------------------------------------------------------------
