@@ -22,6 +22,7 @@ import pytest
 from proxy import __version__, cli
 from proxy.config import Config, load, settings_table
 from proxy.errors import ConfigError, ProxyError
+from proxy.settings_sources import file_settings, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +88,29 @@ def test_what_only_tells_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.returncode == 0
 
 
+def test_serve_imports_nothing_of_other_commands() -> None:
+    code = (
+        "import sys\nfrom proxy.cli import main\n"
+        "try: main(['serve', '--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(str({name for name in sys.modules if name.startswith('proxy.cli.')}))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    modules = {"serve", "flags", "terminal", "exits"}
+    assert set(re.findall(r"proxy\.cli\.(\w+)", done.stderr)) == modules
+
+
+def test_each_command_is_found_in_the_file_that_has_it() -> None:
+    [commands] = [action for action in cli._parser()._actions if isinstance(action.choices, dict)]
+
+    assert list(commands.choices or ()) == [name for names in cli._THEMES.values() for name in names]
+    for theme, names in cli._THEMES.items():
+        for name in names:
+            [alone] = [action for action in cli._parser(name)._actions if isinstance(action.choices, dict)]
+            assert list(alone.choices or ()) == list(names), theme
+
+
 def test_version_is_printed() -> None:
     done = run("--version")
 
@@ -109,15 +133,11 @@ def test_help_of_serve_has_a_flag_for_each_setting_with_default_and_group(capsys
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     named = {name.replace("_", "-") for name in Config.model_fields}
-    assert set(re.findall(r"^  --([\w-]+)", shown, re.MULTILINE)) == {
-        "config",
-        "jwt-public-key-file",
-        "jwt-secret-file",
-        "notebook-secret-file",  # a secret itself is never on a command line, which others can see
-        "pod-overlay-file",
-        "profiles-file",
-        *(named - {"jwt-secret", "notebook-secret"}),
-    }
+    secrets = {name.replace("_", "-") for name, info in Config.model_fields.items() if is_secret(info)}
+    files = {name.replace("_", "-") for name in file_settings(Config.model_fields)}
+    assert "notebook-secret" in secrets  # a secret itself is never on a command line, which others can see
+    assert {"notebook-secret-file", "pod-overlay-file", "profiles-file"} <= files
+    assert set(re.findall(r"^  --([\w-]+)", shown, re.MULTILINE)) == {"config", *files, *(named - secrets)}
     assert "(default: 4h)" in " ".join(shown.split())
     assert "\nlocal backend:\n" in shown
     assert "auto|local|kubernetes" in shown

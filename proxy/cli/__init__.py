@@ -1,23 +1,37 @@
-"""The command line, a file for each theme: `serve`, `settings`, `token`; as clients of a proxy `looking`, `acting`.
+"""The command line, a file for each theme; which commands are in which, `_THEMES` says.
 
-Each has `add(commands)`, which adds its commands to the parser, with `run(given)` as what carries one out and returns
-the exit status (see `exits`). What is wrong is said in one line on stderr. Everything heavy is imported by `run` alone;
-`--help` answers at once.
+Each file has `add(commands)`, which adds its commands to the parser, with `run(given)` as what carries one out and
+returns the exit status (see `exits`). What is wrong is said in one line on stderr. Only the file whose command is asked
+for is imported, or all for `--help`; and everything heavy by `run` alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from proxy import __version__
-from proxy.cli import acting, config, doctor, logs, looking, manifests, serve, settings, token, volumes
 from proxy.cli.exits import listing
 from proxy.cli.terminal import PROG, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_THEMES: Final = {
+    "serve": ("serve",),
+    "settings": ("settings",),
+    "config": ("config",),
+    "manifests": ("manifests",),
+    "doctor": ("doctor",),
+    "volumes": ("volumes",),
+    "token": ("token",),
+    "looking": ("list", "show"),
+    "acting": ("start", "stop", "restart", "extend"),
+    "logs": ("logs",),
+}
+"""The commands of each file, in the order in which they are listed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: `--help`, `--version`, or arguments that make no sense.
     """
-    parser = _parser()
-    given = vars(parser.parse_args(argv))
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser(arguments[0] if arguments else "")
+    given = vars(parser.parse_args(arguments))
     run = given.pop("run", None)
     if run is None:
         parser.print_help(sys.stderr)
@@ -39,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> Parser:
+def _parser(command: str = "") -> Parser:
+    """Return the parser, of one command, or of all where that is none."""
     parser = Parser(
         prog=PROG,
         description="Starts Jupyter notebook servers when somebody opens them, and stops them when nobody uses them.",
@@ -49,6 +65,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    for theme in (serve, settings, config, manifests, doctor, volumes, token, looking, acting, logs):
-        theme.add(commands)
+    wanted = [theme for theme, names in _THEMES.items() if command in names]
+    for theme in wanted or _THEMES:
+        import_module(f"{__name__}.{theme}").add(commands)
     return parser

@@ -76,7 +76,7 @@ def add_settings_command(commands: Commands, name: str, words: str) -> Parser:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    add_settings(parser)
+    parser.later = add_settings
     return parser
 
 

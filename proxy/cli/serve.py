@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    add_settings(parser)
+    parser.later = add_settings
     parser.set_defaults(run=run)
 
 

@@ -30,6 +30,16 @@ _GAP: Final = "  "
 class Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line: the usage of thirty flags would hide it."""
 
+    later: Callable[[Parser], None] | None = None
+    """Adds more flags once this parser is the one that is needed: a hundred of them take milliseconds to add."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with all flags."""
+        if self.later is not None:
+            add, self.later = self.later, None
+            add(self)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """End the program with status 2."""
         self.exit(Exit.USAGE, f"{PROG}: {message}; `{self.prog} --help` lists what there is\n")
