@@ -48,7 +48,7 @@ def with_secret(value: object) -> Config:
 
 
 def test_what_is_secret_is_known() -> None:
-    assert set(SECRETS) == {"jwt_secret", "notebook_secret"}
+    assert set(SECRETS) == {"jwt_secret", "notebook_secret", "session_secret"}
 
 
 def test_a_secret_is_in_no_repr_and_no_dump() -> None:
