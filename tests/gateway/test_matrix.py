@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from proxy.slug import workspace_of_user
 from proxy.workspace import Key
 from tests.auth.tokens import OTHER_SECRET, SECRET, pem, signed, token
 from tests.relay.origin import Answers
@@ -66,6 +67,7 @@ class Mode:
     credentials: tuple[Credential, ...]
     trusted: tuple[Any, ...] = ()
     may: dict[str, set[str]] = field(default_factory=lambda: MAY)
+    workspaces: tuple[str, ...] = WORKSPACES
 
 
 def bearer(name: str, value: str, user: str = NOBODY) -> Credential:
@@ -122,6 +124,7 @@ FORWARDED: Final = (
     Credential("the header without a name", lines=("X-Forwarded-User:",)),
     bearer("a bearer token", f"Bearer {A}"),
 )
+OWN: Final = workspace_of_user("{user_slug}", ALICE)
 LOCAL, FOREIGN = (ip_network("127.0.0.0/8"),), (ip_network("10.0.0.0/8"),)
 TIRELESS: Final = {"max_requests_per_user": 100_000, "max_starts_per_user": 100_000}
 MODES: Final = (
@@ -138,9 +141,14 @@ MODES: Final = (
     ),
     # The header names no workspaces, so nobody may open one by it alone.
     Mode("forward", {"auth": "forward"}, FORWARDED, LOCAL, {ALICE: set(), NOBODY: set()}),
+    Mode(
+        "forward with a template", {"auth": "forward", "workspace_template": "{user_slug}"}, FORWARDED, LOCAL,
+        {ALICE: {OWN}, NOBODY: set()}, (OWN, *WORKSPACES),
+    ),
     Mode("forward, asked directly", {"auth": "forward"}, tuple(
         Credential(each.name, lines=each.lines) for each in FORWARDED), FOREIGN),
-    Mode("none", {}, tuple(Credential(each.name, ROOT, lines=each.lines, query=each.query) for each in CREDENTIALS)),
+    Mode("none", {}, tuple(
+        Credential(each.name, ROOT, lines=each.lines, query=each.query) for each in CREDENTIALS[::4])),
 )  # fmt: skip
 
 
@@ -167,7 +175,7 @@ def cells(mode: Mode) -> Iterator[Cell]:
     for credential in mode.credentials:
         for method in METHODS:
             for path in (*INSIDE, *OUTSIDE, *OF_NONE):
-                for workspace in WORKSPACES if "{}" in path else ("",):
+                for workspace in mode.workspaces if "{}" in path else ("",):
                     user = credential.user(path)
                     if method in UNPASSED:
                         status = 405
