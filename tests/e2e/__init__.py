@@ -52,9 +52,11 @@ def refuse_news(home: Path) -> None:
 
 
 @contextmanager
-def websocket_to(url: str, *, subprotocols: Sequence[str] = ()) -> Iterator[WebSocket]:
+def websocket_to(
+    url: str, *, subprotocols: Sequence[str] = (), headers: Mapping[str, str] | None = None
+) -> Iterator[WebSocket]:
     """Open a websocket, and close its socket at the end, whether it has been closed by then or not."""
-    connection = create_connection(url, PATIENCE_SECONDS, subprotocols=list(subprotocols))
+    connection = create_connection(url, PATIENCE_SECONDS, subprotocols=list(subprotocols), header=dict(headers or {}))
     try:
         yield connection
     finally:
