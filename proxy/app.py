@@ -135,7 +135,7 @@ class App:
             stack.push_async_callback(self._listener.close)
             self._listener.start()
             self.vitals.met("its listening socket")
-            stack.push_async_callback(self._begin_draining)
+            stack.push_async_callback(self._begin_draining, server)
             if self.config.insecure_no_auth:
                 logger.warning("authentication is off: everyone who reaches %s may use every workspace", self.url)
             self._stack = stack.pop_all()
@@ -177,9 +177,9 @@ class App:
         """Whether it is ending; until it does, it serves as before."""
         return self.vitals.is_draining
 
-    async def _begin_draining(self) -> None:
+    async def _begin_draining(self, server: ClientServer) -> None:
         """Say that this replica is not ready any more, and go on until load balancers have heard it."""
-        self.vitals.is_draining = True
+        self.vitals.is_draining = server.is_draining = True
         self.gateway.begin_draining()
         if self.config.drain_delay is not None:
             with contextlib.suppress(TimeoutError):

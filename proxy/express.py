@@ -97,7 +97,7 @@ class ExpressWay:
         """Let go of an exchange that is over; tell whether its client may send another request."""
         self.pass_on(exchange)
         self._door.limits.leave(exchange.user)
-        return not self._in_flight.is_draining
+        return not self._in_flight.is_ending
 
     def pass_on(self, exchange: ExpressExchange) -> None:
         """Let go of an exchange that goes on the ordinary way: it has entered by the door, and is still to leave."""

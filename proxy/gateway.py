@@ -166,7 +166,7 @@ class Gateway:
         finally:
             self._in_flight.leave(task)
         if isinstance(response, Relayed):
-            return RELAYED_CLOSE if self._in_flight.is_draining else response
+            return RELAYED_CLOSE if self._in_flight.is_ending else response
         answers.finish(request, response, self._frame_ancestors)
         if self._in_flight.is_draining or not is_read(request):
             response.force_close()
@@ -181,13 +181,13 @@ class Gateway:
         return response
 
     def begin_draining(self) -> None:
-        """Let each answer be the last on its connection from now on, so that its client finds another replica."""
+        """Let each answer that begins from now on be the last on its connection: its client finds another replica."""
         self._in_flight.begin_draining()
 
     async def drain(self, seconds: float) -> bool:
         """Wait until no request is in flight, for at most so long; tell whether that was reached.
 
-        From now on, each answer is the last on its connection.
+        From now on, each answer is the last on its connection, those that have begun as well.
         """
         return await self._in_flight.drain(seconds)
 

@@ -28,7 +28,9 @@ class InFlight:
         self._is_quiet = asyncio.Event()  # set by the last one to leave while draining
         self._loop = asyncio.get_running_loop()
         self.is_draining = False
-        """Each answer is the last on its connection."""
+        """Each answer that begins now says that it is the last on its connection."""
+        self.is_ending = False
+        """Each answer is the last, whatever it has said."""
 
     def __len__(self) -> int:
         return len(self._carriers)
@@ -69,12 +71,19 @@ class InFlight:
         self.leave(task)
 
     def begin_draining(self) -> None:
-        """Let each answer be the last on its connection from now on."""
+        """Let each answer that begins from now on be the last on its connection.
+
+        One that has begun has promised that the connection goes on, and a client may have sent its next request.
+        """
         self.is_draining = True
 
     async def drain(self, seconds: float) -> bool:
-        """Wait until nothing is under way, for at most so long; tell whether that was reached."""
+        """Wait until nothing is under way, for at most so long; tell whether that was reached.
+
+        From now on each answer is the last on its connection, those that have begun as well.
+        """
         self.begin_draining()
+        self.is_ending = True
         if not self._carriers:
             return True
         self._is_quiet.clear()

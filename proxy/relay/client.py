@@ -58,6 +58,11 @@ class ClientConnection(RequestHandler):
         self._is_refused = False  # an error is queued; nothing behind it is read
 
     @property
+    def is_draining(self) -> bool:
+        """Whether the server is about to end."""
+        return self._server.is_draining
+
+    @property
     def is_idle(self) -> bool:
         """Whether it waits for a request, of which nothing has been understood yet."""
         return self._waiter is not None and not self._messages

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import HttpVersion11
 
 from proxy.errors import ProxyError, UpstreamClosed
-from proxy.relay.downstream import can_be_followed, expect_body
+from proxy.relay.downstream import can_be_followed, expect_body, is_draining
 from proxy.relay.headers import request_lines, response_lines, values_of
 from proxy.relay.location import Place
 from proxy.relay.response import SWITCHING_PROTOCOLS, ResponseReader
@@ -249,6 +249,8 @@ class Exchange:
         self._headed = monotonic()
         if head.has_body and head.length is None and not self._is_chunked:
             self.keep_alive = False  # HTTP/1.0: the body ends with the connection
+        if is_draining(self.order.request):
+            self.keep_alive = False
         if self.is_uploading:
             # The client may not send the rest of its body after this, so what follows could not be told from it.
             self.keep_alive = False

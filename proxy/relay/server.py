@@ -85,6 +85,8 @@ class ClientServer(web.Server):
         self.bodies = Deadlines(limits.body_idle_timeout, ClientConnection.end_stalled_body)
         self.on_room: Callable[[], None] | None = None
         """Called whenever a connection has ended."""
+        self.is_draining = False
+        """It is about to end: each answer that begins is the last on its connection."""
         self._open = 0
         self._is_shedding = False
 

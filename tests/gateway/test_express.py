@@ -467,11 +467,12 @@ async def test_it_is_not_begun_while_draining(launch: Launch) -> None:
     proxy = await launch(Answers())
     client = await warmed(proxy, ask())
 
+    proxy.server.client_server.is_draining = True
     proxy.gateway.begin_draining()
     with watched() as taken:
         client.send(ask())
 
-        assert await client.take_rest() == PLAIN
+        assert await client.take_rest() == PLAIN.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     assert taken == []
 
 

@@ -243,11 +243,33 @@ async def test_everything_goes_on_until_load_balancers_have_followed() -> None:
         websocket, request = await service.origin.asked()
         websocket.send(switch(request))
 
-        assert answer.body == (await client.take_response()).body == b"ok"
+        other = await client.take_response()
+        assert answer.body == other.body == b"ok"
+        assert answer.values(b"connection") == other.values(b"connection") == [b"close"]
         assert await kept.ending() == await client.ending() == "closed"
         assert (await upgrading.take_response()).status == 101
         assert service.backend.starts == {"demo": 1, "other": 1}
         assert not service.task.done()
+
+
+async def test_answer_that_has_begun_keeps_its_word_about_the_connection() -> None:
+    async with serving(delay=LONG) as service:
+        client = await service.sent(ask())
+        wire, _ = await service.origin.asked()
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        await client.take_until(b"ab")
+
+        service.stop.set()
+        await until(lambda: service.app.is_draining)
+        wire.send(b"cd")
+        rest = await client.take(2)
+        client.send(ask())
+        await wire.take_request()
+        wire.send(PLAIN)
+        answer = await client.take_response()
+
+        assert (rest, answer.body, answer.values(b"connection")) == (b"cd", b"ok", [b"close"])
+        assert await client.ending() == "closed"
 
 
 async def test_hurry_cuts_the_delay_short() -> None:
