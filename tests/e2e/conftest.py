@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from playwright.sync_api import sync_playwright
 
+from proxy.backends.kubernetes.permissions import WORKSPACE_RULES
 from tests.cluster.threaded import ThreadedCluster
 from tests.e2e import Proxy
 from tests.e2e.browser import PATIENCE_MS, show
@@ -103,6 +104,13 @@ def cluster() -> Iterator[ThreadedCluster]:
     """A cluster whose pods run a real JupyterLab, for the tests of one module."""
     with ThreadedCluster(default_image="jupyter") as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(cluster: ThreadedCluster) -> Path:
+    """Lets the proxy in, as its Role does."""
+    rules = {(verb, group, resource) for group, resource, verbs in WORKSPACE_RULES for verb in verbs}
+    return cluster.do(lambda double: double.kubeconfig(double.add_user("proxy", rules, ["default"])))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from proxy.backends.kubernetes.permissions import WORKSPACE_RULES
 from tests.cluster import Image
 from tests.cluster.resources import CLAIMS, DEPLOYMENTS
 from tests.e2e import until
@@ -28,13 +27,6 @@ if TYPE_CHECKING:
 
 _CALLERS: Final = 25  # of each of two proxies
 _NAVIGATION: Final = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Mode": "navigate"}
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(cluster: ThreadedCluster) -> Path:
-    """Lets the proxy in, as its Role does."""
-    rules = {(verb, group, resource) for group, resource, verbs in WORKSPACE_RULES for verb in verbs}
-    return cluster.do(lambda double: double.kubeconfig(double.add_user("proxy", rules, ["default"])))
 
 
 @pytest.fixture
