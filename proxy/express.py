@@ -85,7 +85,7 @@ class ExpressWay:
             self._pool.release(connection)
             return None
         touch = self._use_of(request, key, found, is_upgrade=False).touch
-        order = Order(request, found.wire, precedent.handle, precedent.forwarded, touch)
+        order = Order(request, found.wire, precedent.handle, precedent.forwarded, touch, precedent.dropped)
         exchange = ExpressExchange(order, connection, self._pool, key=key, target=found, user=user)
         self._in_flight.enter(exchange)
         self._in_flight.carry(key)
@@ -119,6 +119,6 @@ class ExpressWay:
         ):
             return None
         user = self._door.admitted(request, target, workspace_id)
-        if user is None or user is not precedent.user:
+        if user is not precedent.user and user != precedent.user:
             return None
         return self._key_of(workspace_id)

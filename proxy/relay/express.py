@@ -46,10 +46,11 @@ class Precedent:
         host: the `Host` header.
         handle: where it went.
         forwarded: the `X-Forwarded-*` lines.
+        dropped: names of headers that did not pass, beside those that never do.
         lines: the headers that the notebook server was sent.
     """
 
-    __slots__ = ("block", "forwarded", "handle", "host", "lines", "request", "user")
+    __slots__ = ("block", "dropped", "forwarded", "handle", "host", "lines", "request", "user")
 
     def __init__(self, order: Order, block: bytes, user: Any) -> None:
         self.request = order.request
@@ -57,6 +58,7 @@ class Precedent:
         self.host = order.request.headers.get(hdrs.HOST, "")
         self.handle = order.handle
         self.forwarded = order.forwarded
+        self.dropped = order.dropped
         self.lines = order.lines()
         self.user = user
 
@@ -119,11 +121,12 @@ class ExpressConnection(ClientConnection):
     What it carries is this connection's until the handler of the same request has adopted it.
     """
 
-    __slots__ = ("_carried", "_express", "_head", "_precedent")
+    __slots__ = ("_carried", "_express", "_head", "_most", "_precedent")
 
     def __init__(self, server: ClientServer, limits: Limits, **kw: Any) -> None:
         super().__init__(server, limits, **kw)
         self._express = server.express
+        self._most = min(MAX_BYTES, limits.max_header_bytes)
         self._precedent: Precedent | None = None
         self._carried: ExpressExchange | None = None
         self._head: bytes | None = None  # of the request that is carried, or may become a precedent
@@ -139,7 +142,7 @@ class ExpressConnection(ClientConnection):
             self.hand_over(self._carried)  # bytes behind a request
         elif self._express is not None and self._payload_parser is None:
             waiter = self._waiter
-            if waiter is None or waiter.done() or self._part_bytes or len(data) > MAX_BYTES or self._upgraded:
+            if waiter is None or waiter.done() or self._part_bytes or len(data) > self._most or self._upgraded:
                 self._head = None
             elif self._precedent is None or not self._begin(self._express, self._precedent, data):
                 self._head = data

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import pytest
 
 from proxy.auth.door import Door
+from proxy.auth.limits import Limits as UserLimits
 from proxy.auth.user import User
 from proxy.errors import Unauthenticated
 from proxy.relay import server
+from proxy.relay.server import Limits
 from tests.auth.tokens import SECRET, token
 from tests.gateway.conftest import DEMO, TOKEN
 from tests.gateway.express import warmed, watched
@@ -251,6 +254,39 @@ async def test_host_of_a_workspace_serves_no_other_on_the_express_way_either(lau
     assert len(origin.requests) == 3
 
 
+async def test_limits_of_a_user_hold_and_are_given_back(launch: Launch) -> None:
+    reader, limits = Passing(), UserLimits(requests=1, at_once=2, monotonic=lambda: 0.0)
+    proxy = await launch(door=Door(reader, limits=limits))
+    client = await warmed(proxy, ask())
+    with watched() as taken:
+        for _ in range(8):
+            client.send(ask())
+            wire, _ = await proxy.origin.asked()
+            wire.send(PLAIN)
+            proxy.origin.give_back(wire)
+            assert (await client.take_response()).status == 200
+        client.send(ask())
+        wire, _ = await proxy.origin.asked()
+        assert len(limits) == 1
+        client.send(ask("/ws/demo/behind"))  # has it go on the ordinary way, and is one too many
+        await until(lambda: proxy.connections[0]._messages)
+        assert len(limits) == 1
+        wire.send(PLAIN)
+
+        assert [(await client.take_response()).status for _ in range(2)] == [200, 429]
+    assert len(taken) == 9
+    assert len(limits) == 0
+
+
+async def test_request_line_that_is_too_long_with_its_headers_is_answered_431(launch: Launch) -> None:
+    proxy = await launch(Answers(), limits=Limits(max_header_bytes=1024))
+    client = await warmed(proxy, ask())
+
+    client.send(ask("/ws/demo/" + "x" * 1024))
+
+    assert (await client.take_response()).status == 431
+
+
 async def test_workspace_that_was_started_anew_is_sent_what_is_its_own(launch: Launch) -> None:
     proxy = await launch(Answers())
     client = await warmed(proxy, ask())
@@ -325,6 +361,21 @@ async def test_kept_connection_that_ends_without_an_answer_is_replaced_and_the_r
     assert again.head == first.head
     assert (await client.take_response()).body == b"ok"
     assert not proxy.gateway.in_flight
+
+
+async def test_request_that_is_sent_again_tells_no_more_than_before(launch: Launch) -> None:
+    forward = {"auth": "forward", "identity_header": "Who", "workspace_template": "{user_slug}"}
+    proxy = await launch(auth=forward, trusted=(ip_network("127.0.0.0/8"),))
+    client, wire, first = await begun(proxy, ask("/ws/demo/x", "Who: demo"))
+
+    wire.close()
+    fresh, again = await proxy.origin.asked()
+    fresh.send(PLAIN)
+    await client.take_response()
+
+    assert again.head == first.head
+    assert again.values(b"x-forwarded-user") == [b"demo"]
+    assert again.values(b"who") == []
 
 
 async def test_notebook_that_is_gone_is_started_again(launch: Launch) -> None:
