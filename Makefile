@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test bench soak week check fmt docs dist clean browser contestants
+.PHONY: help run cluster test bench soak week check fmt docs site dist clean browser contestants
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ docs: $(VENV)/.test ## write the tables of settings, activity, exit statuses and
 	        !inside' $(VENV)/$$table.md $$page > $(VENV)/page.md && cat $(VENV)/page.md > $$page; \
 	done
 
+site: $(VENV)/.docs ## build the documentation into build/site; any warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
+
 dist: $(VENV)/.release ## build what is released into dist/, install it where nothing else is, and list its parts
 	@$(BIN)/python -m tests.release
 
@@ -84,6 +87,10 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 	@echo "Installing notebook-proxy, JupyterLab and the test tools into $(VENV) (once; it takes a minute or two) ..."
 	@$(PIP) install --editable '.[test]'
 	@touch $(VENV)/.local $@
+
+$(VENV)/.docs: $(VENV)/.test
+	@$(PIP) install --editable '.[docs]'
+	@touch $@
 
 $(VENV)/.release: $(VENV)/.test
 	@$(PIP) install --editable '.[release]'
