@@ -14,6 +14,7 @@ from aiohttp import web
 
 from proxy import answers, pages
 from proxy.errors import BadRequest, NotFound
+from proxy.jupyterhub_paths import lead_on
 from proxy.sight import DashboardFeed
 from proxy.version import __version__
 
@@ -57,10 +58,14 @@ class Admin:
         actions: what is done.
         streams: carries events.
         is_open: nobody is asked who they are, at an address that others may reach.
+        knows_hub: JupyterHub's addresses lead on.
     """
 
-    def __init__(self, sight: Sight, actions: Actions, streams: Streams, *, is_open: bool = False) -> None:
+    def __init__(
+        self, sight: Sight, actions: Actions, streams: Streams, *, is_open: bool = False, knows_hub: bool = False
+    ) -> None:
         self._is_open = is_open
+        self._knows_hub = knows_hub
         self._sight = sight
         self._actions = actions
         self._streams = streams
@@ -73,6 +78,8 @@ class Admin:
         """
         if target.path == _MY or target.path.startswith(f"{_MY}/"):
             return self._go_to_own(target, user)
+        if self._knows_hub and (place := lead_on(target.path, self._sight.access.of)) is not None:
+            return answers.to(place + ("" if target.query is None else f"?{target.query}"), status=307)
         if not _is_here(target):
             raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
         if target.path.startswith(f"{_WORKSPACES}/"):

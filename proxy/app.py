@@ -105,6 +105,7 @@ class App:
                 identity_header=self.config.identity_header,
                 frame_ancestors=framed_by(self.config),
                 is_open=self.config.insecure_no_auth,
+                knows_hub=self.config.jupyterhub_paths,
                 hosting=make_hosting(self.config),
                 check_host=self.config.auth == "none" and not self.config.insecure_no_auth,
                 scheme=self._scheme,

@@ -79,6 +79,7 @@ class Gateway:
         identity_header: in which a trusted proxy says who asks; no notebook server gets to see it.
         frame_ancestors: whose pages may show ours in a frame, as Content Security Policy has it; by default nobody's.
         is_open: nobody is asked, wherever they come from; said on the dashboard.
+        knows_hub: JupyterHub's addresses lead on; see `jupyterhub_paths`.
         hosting: sorts requests by host, where workspaces have hosts of their own.
         check_host: refuse every `Host` but this machine's names; off only where the operator has said so.
         scheme: what the listener speaks, `http` or `https`.
@@ -102,6 +103,7 @@ class Gateway:
         identity_header: str = "",
         frame_ancestors: str = "",
         is_open: bool = False,
+        knows_hub: bool = False,
         hosting: Hosting | None = None,
         check_host: bool = True,
         scheme: str = "http",
@@ -140,7 +142,7 @@ class Gateway:
             key_of=self._key,
         )
         self._reserved = Reserved(sight, actions, self.streams)
-        self._admin = Admin(sight, actions, self.streams, is_open=is_open)
+        self._admin = Admin(sight, actions, self.streams, is_open=is_open, knows_hub=knows_hub)
 
     @property
     def in_flight(self) -> int:

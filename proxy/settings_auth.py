@@ -115,7 +115,14 @@ class AuthSettings(BaseSettings):
         "",
         AUTHENTICATION,
         "gives each user a workspace of their own, which `/my/` leads to: an id with `{user_slug}`, a label made of "
-        "their name that nobody else has, such as `{user_slug}` or `my-{user_slug}`",
+        "their name that nobody else has, such as `{user_slug}` or `my-{user_slug}`; or `{jupyterhub_slug}` or "
+        "`{jupyterhub_escaped}` alone, the slug that JupyterHub gave to their claim",
+    )
+    jupyterhub_paths: Switch = setting(
+        default=False,
+        group=AUTHENTICATION,
+        description="whether JupyterHub's addresses lead on: `/user/<name>/…` to that user's workspace by "
+        "workspace_template, `/hub/user-redirect/…` to one's own, other pages of the hub to the dashboard",
     )
     authorize_url: Text = setting(
         "",

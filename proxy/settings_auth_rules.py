@@ -92,7 +92,12 @@ def _access_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "left out where auth is `none`"
     if values["workspace_template"] and not is_usable(values["workspace_template"]):
         room = MAX_ID - LEAST_ROOM
-        yield "workspace_template", f"letters, digits, single '-', `{{user_slug}}` once, and at most {room} besides"
+        yield (
+            "workspace_template",
+            f"letters, digits, single '-', `{{user_slug}}` once, and at most {room} besides; or JupyterHub's",
+        )
+    if values["jupyterhub_paths"] and not values["workspace_template"]:
+        yield "jupyterhub_paths", "off, unless workspace_template says whose workspace is whose"
     url = values["authorize_url"]
     if url and not (_VISIBLE.fullmatch(url) and "#" not in url and _is_url(url, ("https", "http"))):
         yield "authorize_url", "a URL that begins with https:// or http://, without a user, spaces or '#'"

@@ -87,3 +87,40 @@ def test_room_is_what_the_rest_of_a_template_leaves() -> None:
     assert room_of("ws-{user_slug}") == MAX_ID - 3
     assert is_usable("x" * (MAX_ID - LEAST_ROOM) + "{user_slug}")
     assert not is_usable("x" * (MAX_ID - LEAST_ROOM + 1) + "{user_slug}")
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "workspace_id"),
+    [
+        ("{jupyterhub_slug}", "alice", "alice"),
+        ("{jupyterhub_slug}", "alice@example.org", "alice-example-org---7a64adf2"),
+        ("{jupyterhub_escaped}", "alice@example.org", "alice-40example-2eorg"),
+        ("{jupyterhub_escaped}", "Alice", "alice--hpcrayuxhrcy2wtpfwgw"),  # `-41lice` is no label
+        ("{jupyterhub_slug}", "a" * 60, "a" * 32 + "--"),
+    ],
+)
+def test_templates_of_jupyterhub_give_the_ids_of_its_claims(template: str, name: str, workspace_id: str) -> None:
+    assert is_usable(template)
+
+    found = workspace_of_user(template, name)
+
+    assert found == workspace_id or (found.startswith(workspace_id) and len(found) - len(workspace_id) == 20)
+
+
+@given(
+    names=st.sets(NAMES, min_size=2, max_size=2),
+    template=st.sampled_from(["{jupyterhub_slug}", "{jupyterhub_escaped}"]),
+)
+def test_two_names_never_share_an_id_of_jupyterhubs(names: set[str], template: str) -> None:
+    ids = {workspace_of_user(template, name) for name in names}
+
+    assert len(ids) == 2
+    for each in ids:
+        Key(each, "default").safe_deployment_name()
+
+
+def test_a_name_cannot_be_chosen_that_has_the_id_of_one_that_jupyterhub_could_not_name() -> None:
+    for template in ("{jupyterhub_slug}", "{jupyterhub_escaped}"):
+        theirs = workspace_of_user(template, "A" * 60)
+
+        assert workspace_of_user(template, theirs) != theirs

@@ -124,7 +124,11 @@ class Access:
 
     def own(self, user: User) -> str | None:
         """Return the id that the template gives a user; None where there is none."""
-        return self._own(user.name) if self._template and user.name else None
+        return self.of(user.name)
+
+    def of(self, name: str) -> str | None:
+        """Return the id that the template gives whoever has this name; None where there is none."""
+        return self._own(name) if self._template and name else None
 
     def may_enter(self, user: User, workspace_id: str) -> bool:
         """Tell whether a user may open a workspace, as far as is known without asking."""

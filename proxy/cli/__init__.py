@@ -27,6 +27,7 @@ _THEMES: Final = {
     "doctor": ("doctor",),
     "volumes": ("volumes",),
     "token": ("token",),
+    "migrate": ("migrate",),
     "looking": ("list", "show"),
     "acting": ("start", "stop", "restart", "extend"),
     "logs": ("logs",),
