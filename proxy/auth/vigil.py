@@ -46,26 +46,49 @@ class Vigil:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
-        """Look now and then, until cancelled."""
-        while True:
-            await self._clock.sleep(LOOK_EVERY)
-            try:
-                await self.look()
-            except Exception:
-                logger.exception("open websockets were not judged; they are in %g s", LOOK_EVERY)
+        """Look now and then, until cancelled. A service that is slow to answer holds up no credential's end."""
+        judging: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await self._clock.sleep(LOOK_EVERY)
+                self.end_expired()
+                if judging is None or judging.done():
+                    judging = asyncio.create_task(self._look_on(), name="judge open websockets")
+        finally:
+            if judging is not None:
+                judging.cancel()
+                await asyncio.wait([judging])
+
+    def end_expired(self) -> None:
+        """Close those whose credential is over; nobody is asked."""
+        for visit, tunnels in self._websockets.visits().items():
+            assert isinstance(visit, Visit)
+            if self._access.has_expired(visit.user):
+                _close(visit, tunnels)
 
     async def look(self) -> None:
         """Judge every visit once."""
+        self.end_expired()
         async with asyncio.TaskGroup() as group:
             for visit, tunnels in self._websockets.visits().items():
                 assert isinstance(visit, Visit)
-                if not self._access.surely_goes_on(*visit):
+                if not (self._access.has_expired(visit.user) or self._access.surely_goes_on(*visit)):
                     group.create_task(self._judge(visit, tunnels))
+
+    async def _look_on(self) -> None:
+        try:
+            await self.look()
+        except Exception:
+            logger.exception("open websockets were not judged; they are in %g s", LOOK_EVERY)
 
     async def _judge(self, visit: Visit, tunnels: list[Tunnel]) -> None:
         async with self._turns:
             if await self._access.goes_on(*visit):
                 return
-        for tunnel in tunnels:
-            tunnel.close(NOT_ALLOWED)
-        logger.info("websockets closed, not allowed any more: workspace=%s count=%d", visit.workspace_id, len(tunnels))
+        _close(visit, tunnels)
+
+
+def _close(visit: Visit, tunnels: list[Tunnel]) -> None:
+    for tunnel in tunnels:
+        tunnel.close(NOT_ALLOWED)
+    logger.info("websockets closed, not allowed any more: workspace=%s count=%d", visit.workspace_id, len(tunnels))
