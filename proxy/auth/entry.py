@@ -54,11 +54,9 @@ class Entry:
             user: whom the token names.
 
         Raises:
-            BadRequest: the token does not fit into a cookie.
+            BadRequest: the token does not fit into a cookie, or the browser only loads ahead.
         """
-        if request.method != "GET" or not is_navigation(request) or target.path.startswith("//"):
-            return None
-        token = query_token(target)
+        token = token_to_take(request, target)
         if token is None:
             return None
         paths = ["/"] if target.workspace_id is None else ["/", target.base]
@@ -119,6 +117,21 @@ class Entry:
                 raise BadRequest("token-too-long", "The token is too long for a cookie: send it as a bearer token.")
             response.headers.add("Set-Cookie", cookies.cookie(name, token, path, life))
         return response
+
+
+def token_to_take(request: web.BaseRequest, target: Target) -> str | None:
+    """Return the token that stands in a browser's address, and is to leave it; None where there is none.
+
+    Raises:
+        BadRequest: the browser only loads ahead. Nobody is given a cookie unasked, and a page that was loaded from this
+            address, and is shown later, would read the token in it. So there is none: the browser asks again.
+    """
+    if request.method != "GET" or not pages.wants_page(request.headers) or target.path.startswith("//"):
+        return None
+    token = query_token(target)
+    if token is not None and is_speculative(request.headers):
+        raise BadRequest("token-in-advance", "An address with a token is not loaded in advance: open it.")
+    return token
 
 
 def is_navigation(request: web.BaseRequest) -> bool:

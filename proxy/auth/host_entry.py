@@ -20,10 +20,9 @@ from aiohttp import hdrs, web
 
 from proxy import pages
 from proxy.auth import cookies
-from proxy.auth.entry import PATH, Entry, is_navigation
+from proxy.auth.entry import PATH, Entry, is_navigation, token_to_take
 from proxy.auth.host_reader import SESSION, session_of, shows_token
 from proxy.auth.hosts import MAIN
-from proxy.auth.presented import query_token
 from proxy.auth.session import fingerprint_of
 from proxy.errors import BadRequest, MethodRefused
 from proxy.target import parse_target
@@ -95,11 +94,9 @@ class HostEntry(Entry):
         On the main host a token becomes the site's cookie; on a workspace's host it becomes a session for that alone.
 
         Raises:
-            BadRequest: the token does not fit into a cookie.
+            BadRequest: the token does not fit into a cookie, or the browser only loads ahead.
         """
-        if request.method != "GET" or not is_navigation(request) or target.path.startswith("//"):
-            return None
-        token = query_token(target) if self._takes_tokens else None
+        token = token_to_take(request, target) if self._takes_tokens else None
         if token is None:
             return None
         workspace_id = self._place(request)

@@ -81,15 +81,28 @@ async def test_nobody_but_a_trusted_proxy_says_https(launch: Launch) -> None:
     assert b"__" not in b"".join(answer.values(b"set-cookie"))
 
 
-@pytest.mark.parametrize(
-    "lines", [("Accept: */*",), ("Sec-Fetch-Mode: cors", "Accept: text/html"), (*PAGE, "Sec-Purpose: prefetch")]
-)
+@pytest.mark.parametrize("lines", [("Accept: */*",), ("Sec-Fetch-Mode: cors", "Accept: text/html")])
 async def test_what_is_no_navigation_is_answered_without_a_cookie(launch: Launch, lines: tuple[str, ...]) -> None:
     proxy = await launch(auth=JWT)
 
     answer = await told(proxy, f"/ws/demo/_proxy/status?token={GOOD}", *lines)
 
     assert (answer.status, answer.values(b"set-cookie")) == (200, [])
+
+
+@pytest.mark.parametrize("purpose", ["prefetch", "prefetch;prerender"])
+@pytest.mark.parametrize("target", ["/ws/demo/lab?token={}", "/ws/demo/_proxy/?token={}", "/?token={}"])
+async def test_no_page_is_loaded_ahead_from_an_address_with_a_token(launch: Launch, target: str, purpose: str) -> None:
+    """It would be shown at that address, and a notebook's page would read its user's token there."""
+    answers = Answers()
+    proxy = await launch(answers, auth=JWT)
+    assert (await told(proxy, "/ws/demo/lab", f"Authorization: Bearer {GOOD}")).status == 200
+
+    answer = await told(proxy, target.format(GOOD), *PAGE, f"Sec-Purpose: {purpose}")
+
+    assert (answer.status, answer.values(b"set-cookie"), answer.values(b"location")) == (400, [], [])
+    assert b"token-in-advance" in answer.body
+    assert len(answers.requests) == 1
 
 
 @pytest.mark.parametrize("wrong", [token("alice", "demo", secret=OTHER_SECRET), token("alice", "demo", exp=5)])
