@@ -125,7 +125,11 @@ class HostEntry(Entry):
         if len(browser) != 1 or not _STATE.fullmatch(browser[0]):
             return self._redirect(self._url(request, workspace_id, wire))  # nothing was begun there: it begins
         ticket = self._sessions.ticket(user, workspace_id, browser[0])
-        return self._redirect(self._url(request, workspace_id, f"{PATH}?ticket={ticket}&to={quote(wire, safe='/')}"))
+        sent = self._redirect(self._url(request, workspace_id, f"{PATH}?ticket={ticket}&to={quote(wire, safe='/')}"))
+        # A notebook's page can open this address with a value that it has thought of, and make its own host refuse what
+        # comes back. It must not hold the window in which that address, with somebody's ticket, then stands.
+        sent.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        return sent
 
     def _send_away(self, request: web.BaseRequest, target: Target) -> web.Response:
         """Step 1. Two windows that come at once hold the same value, so that neither spoils the other's."""
@@ -153,6 +157,8 @@ class HostEntry(Entry):
         if found is None:
             if self._user(request, workspace_id) is not None:
                 return self._redirect(to.wire.decode("ascii"))  # another window was faster
+            if tickets:  # no page stands at an address that has one: this host's own pages could read it there
+                return self._redirect(f"{PATH}?to={quote(to.wire, safe='/')}")
             raise BadRequest("bad-ticket", f"This way in was used, or took too long: open {to.path} again.")
         return self._admit(request, to, *found)
 

@@ -319,7 +319,7 @@ async def test_a_ticket_is_worth_nothing_to_another_browser(launch: Launch) -> N
     url = await way_in(mallory)
     await victim.one(f"https://{DEMO}/ws/demo/_proxy/")  # holds a value of its own
 
-    answers = [await victim.one(url), await fresh.one(url)]
+    answers = [await victim.open(url), await fresh.open(url)]
 
     assert [answer.status for answer in answers] == [400, 400]
     assert all(b"bad-ticket" in answer.body for answer in answers)
@@ -334,7 +334,20 @@ async def test_a_ticket_is_used_once(launch: Launch) -> None:
     assert (await browser.open(url)).status == 200
     del browser.jar[DEMO]["__Host-notebook-proxy-session"]
 
-    assert (await browser.one(url)).status == 400
+    assert (await browser.open(url)).status == 400
+
+
+async def test_no_page_stands_at_an_address_with_a_ticket(launch: Launch) -> None:
+    """A hostile page of the workspace has its visitor fetch a ticket for a value of its own, to read it there."""
+    proxy = await launch(auth=JWT, trusted=LOCAL)
+    browser = Browser(proxy, site=GOOD)
+
+    sent = await browser.one(f"https://{BASE}/auth?to=/ws/demo/lab&browser={'a' * 43}")
+    answer = await browser.open(sent.values(b"location")[0].decode())
+
+    assert b"ticket=" in sent.values(b"location")[0]
+    assert sent.values(b"cross-origin-opener-policy") == [b"same-origin"]  # which holds for where it leads, too
+    assert (answer.status, browser.way[-1]) == (400, f"https://{DEMO}/auth?to=/ws/demo/lab")
 
 
 async def test_two_windows_that_come_at_once_are_both_let_in(launch: Launch) -> None:
@@ -354,7 +367,7 @@ async def test_a_ticket_that_took_too_long_is_refused(launch: Launch) -> None:
 
     proxy.clock.advance(30)
 
-    assert (await browser.one(url)).status == 400
+    assert (await browser.open(url)).status == 400
 
 
 async def test_a_ticket_opens_no_other_host(launch: Launch) -> None:
@@ -364,8 +377,8 @@ async def test_a_ticket_opens_no_other_host(launch: Launch) -> None:
     browser.jar[OTHER] = dict(browser.jar[DEMO])
 
     there = url.replace(DEMO, OTHER)
-    assert (await browser.one(there)).status == 400
-    assert (await browser.one(there.replace("/ws/demo/", "/ws/other/"))).status == 400
+    assert (await browser.open(there)).status == 400
+    assert (await browser.open(there.replace("/ws/demo/", "/ws/other/"))).status == 400
     assert (await browser.one(url)).status == 303
 
 
