@@ -154,8 +154,6 @@ class Gateway:
         task = self._in_flight.enter()
         response: web.StreamResponse
         try:
-            if request.protocol.writing_paused:  # who sends requests without reading the answers gets no more of them
-                await request.writer.drain()
             response = await self._answer(request)
         except ProxyError as error:
             self._note(request, error)
@@ -204,6 +202,8 @@ class Gateway:
                 return await self._carry(request, begun.key, begun.target, begun.user, self._carriage.go_on(begun))
             finally:
                 self._door.limits.leave(begun.user)
+        if request.protocol.writing_paused:  # who sends requests without reading the answers gets no more of them
+            await request.writer.drain()
         method, version, headers = request.method, request.version, request.headers
         host = headers.get(hdrs.HOST, "")
         origins.check_method(method)

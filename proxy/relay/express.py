@@ -3,7 +3,9 @@
 A client that keeps its connection sends the same headers again and again; what they mean has been judged, and only the
 request line is new. Such a request is carried here without parsing, task or coroutine as long as nothing is unusual.
 Where something is (an error, a slow client, bytes behind it) the ordinary way takes over: aiohttp is given the same
-bytes, and whoever handles them carries the exchange on that has begun. Knows nothing of workspaces.
+bytes, and whoever handles them carries the exchange on that has begun. A precedent holds only as long as its request
+is the last that aiohttp has seen: what came after it may have ended in the midst of another. Knows nothing of
+workspaces.
 """
 
 from __future__ import annotations
@@ -148,6 +150,7 @@ class ExpressConnection(ClientConnection):
                 self._head = data
             else:
                 return
+        self._precedent = None
         super().data_received(data)
 
     def _begin(self, express: Express, precedent: Precedent, data: bytes) -> bool:
@@ -204,6 +207,9 @@ class ExpressConnection(ClientConnection):
         line, request = _LINE.match(head), order.request
         if line is None or request.version != HttpVersion11 or any(name in request.headers for name in _NEVER_PLAIN):
             return
+        lines = head.count(b"\r\n") - 2
+        if (request.method, request.raw_path, len(request.raw_headers)) != ("GET", line[1].decode("ascii"), lines):
+            return  # it was the rest of a request that began before, whose header this line was
         self._precedent = Precedent(order, head[line.end() :], user)
 
     # What aiohttp asks ----------------------------------------------------------------------------------------------

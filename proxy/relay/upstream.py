@@ -167,15 +167,19 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who has it, or take it out of the pool."""
         transport, self.transport = self.transport, None
-        taker = self.taker
-        if taker is not None and exc is not None and transport is not None:
+        if exc is not None and transport is not None and self.taker is not None:
             for data in read_rest(transport):
-                taker.on_readable(data)
-        self.taker = None
+                self._tell(data)
+        taker, self.taker = self.taker, None
         if taker is None:
             self._forget(self)
         else:
             taker.on_closed(exc)
+
+    def _tell(self, data: bytes) -> None:
+        """Hand bytes to whoever still has the connection; who has heard enough has let go of it."""
+        if self.taker is not None:
+            self.taker.on_readable(data)
 
 
 def _reason(error: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
@@ -24,12 +25,19 @@ from tests.relay.origin import PLAIN, Answers, ask, ask_upgrade, chunk, frame, s
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from proxy.relay.upstream import Connection
     from proxy.target import Target
     from tests.gateway.conftest import Launch, Proxy
     from tests.relay.origin import Message, Wire
 
 OK = b"HTTP/1.1 200 OK\r\n"
 MIB = 1 << 20
+
+
+def _is_reset(connection: Connection) -> bool:
+    assert connection.transport is not None
+    state = connection.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    return bool(state == bytes([7]))  # TCP_CLOSE
 
 
 async def begun(proxy: Proxy, request: bytes = ask("/ws/demo/x")) -> tuple[Wire, Wire, Message]:
@@ -120,6 +128,34 @@ async def test_request_in_two_pieces_goes_the_ordinary_way(launch: Launch) -> No
         assert (await client.take_response()).status == 200
 
     assert taken == []
+
+
+PART = b"GET /ws/demo/part HTTP/1.1\r\nX: "  # what follows is a header's value, whatever it looks like
+
+
+@pytest.mark.parametrize(
+    ("before", "answer"),
+    [(ask("/ws/demo/before"), PLAIN), (ask_upgrade(), b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")],
+    ids=["request", "declined upgrade"],
+)
+async def test_rest_of_a_request_that_looks_like_a_whole_one_is_the_rest(
+    launch: Launch, before: bytes, answer: bytes
+) -> None:
+    origin = Answers(lambda request: answer if request.target == before.split(b" ")[1] else PLAIN)
+    proxy = await launch(origin)
+    client = await warmed(proxy, ask())
+
+    with watched() as taken:
+        client.send(before, PART)
+        await client.take_response()
+        client.send(ask("/ws/demo/y"))
+        assert (await client.take_response()).status == 200
+        client.send(ask("/ws/demo/z"))
+        assert (await client.take_response()).status == 200
+
+    assert taken == []
+    assert [seen.target for seen in origin.requests[-2:]] == [b"/ws/demo/part", b"/ws/demo/z"]
+    assert [seen.values(b"x") for seen in origin.requests[-2:]] == [[b"GET /ws/demo/y HTTP/1.1"], []]
 
 
 @pytest.mark.parametrize("line", ["Expect: 100-continue", "Content-Length: 0", "Upgrade: h3", "Connection: close"])
@@ -378,6 +414,27 @@ async def test_request_that_is_sent_again_tells_no_more_than_before(launch: Laun
     assert again.values(b"who") == []
 
 
+async def test_last_words_before_a_reset_that_is_met_while_sending_end_it_once(launch: Launch) -> None:
+    proxy = await launch()
+    client = await warmed(proxy, ask())
+    wire = await proxy.origin.accepted()
+    ((kept,),) = proxy.pool._idle.values()
+    kept.pause_reading()  # as if the event loop had not come to it yet
+    await wire.push(PLAIN)
+    wire.reset()
+    await until(lambda: _is_reset(kept))
+
+    with watched() as taken:
+        proxy.gateway._in_flight.carry(DEMO)  # by somebody else
+        client.send(ask())
+        response = await client.take_response()
+
+    assert taken == ["/ws/demo/api"]
+    assert response.body == b"ok"
+    assert not proxy.gateway.in_flight
+    assert proxy.gateway._in_flight.connections(DEMO) == 1
+
+
 async def test_notebook_that_is_gone_is_started_again(launch: Launch) -> None:
     proxy = await launch()
     client, wire, _ = await begun(proxy)
@@ -451,6 +508,8 @@ async def test_slow_reader_holds_the_notebook_up_and_gets_every_byte(launch: Lau
         wire.send(OK, b"Content-Length: %d\r\n\r\n" % len(body), body)
         await until(lambda: proxy.gateway.in_flight and proxy.connections[0].writing_paused)
         assert wire.unsent
+        await until(lambda: proxy.connections[0]._carried is None)
+        assert proxy.gateway.in_flight == proxy.gateway._in_flight.connections(DEMO) == 1
         client.widen()
 
         assert (await client.take_response()).body == body
