@@ -67,7 +67,9 @@ def _in_file(path: Path) -> str:
             file.write(secrets.token_urlsafe(48))
         try:
             os.link(part, path)  # whole, or not at all; and never over another
-            logger.info("jwt_secret is not set: one was made in %s, for `notebook-proxy token` as well", path)
+            logger.info(
+                "jwt_secret is not set: one was made; `notebook-proxy token --jwt-secret-file %s` signs with it", path
+            )
         except FileExistsError:
             pass
         finally:

@@ -230,6 +230,14 @@ def test_it_announces_where_it_listens_and_what_to_open(served: Served, capsys: 
     )
 
 
+def test_it_says_what_else_it_takes_where_everybody_needs_a_token(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", "--auth", "jwt"]) == 0
+
+    assert "lab?token=<one that `notebook-proxy token --user NAME --workspace demo` prints> " in capsys.readouterr().out
+
+
 def test_it_runs_on_uvloop(served: Served) -> None:
     pytest.importorskip("uvloop")
 

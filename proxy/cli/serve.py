@@ -72,7 +72,7 @@ def _serve(config: Config) -> int:
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(config, _announce))
+            runner.run(serve(config, lambda url: _announce(url, config.auth)))
     except ProxyError as error:
         return complain(str(error), status=2 if isinstance(error, ConfigError) else 1)
     except OSError as error:
@@ -93,11 +93,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _announce(url: str) -> None:
+def _announce(url: str, auth: str) -> None:
     """Tell on stdout that the proxy listens, and what to open. Who started it may have stopped reading."""
+    with_token = "?token=<one that `notebook-proxy token --user NAME --workspace demo` prints>" if auth == "jwt" else ""
     with contextlib.suppress(OSError):
         print(  # noqa: T201 - a command line's answer
             f"{PROG} {__version__} is listening on {url}\n"
-            f"Open {url}/ws/demo/lab (any name in place of demo is a workspace of its own; Ctrl-C stops the proxy).",
+            f"Open {url}/ws/demo/lab{with_token} "
+            "(any name in place of demo is a workspace of its own; Ctrl-C stops the proxy).",
             flush=True,
         )
