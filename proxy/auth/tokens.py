@@ -10,16 +10,16 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import jwt
+from aiohttp import web
 from multidict import istr
 
 from proxy.auth.claims import user_of
+from proxy.auth.cookies import path_of
 from proxy.auth.presented import check_form, token_of
 from proxy.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from aiohttp import web
 
     from proxy.auth.keys import KeySet
     from proxy.auth.user import User
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from proxy.target import Target
 
 _COOKIE: Final = istr("Cookie")
+_PRESENTED: Final = web.RequestKey("presented-token", tuple[str, str | None])
 _REMEMBERED: Final = 4096
 _SKEW: Final = 60  # seconds by which an issuer's clock may be ahead of ours
 _UNREADABLE: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
@@ -181,8 +182,25 @@ class Tokens:
         return user
 
     def _token(self, request: web.BaseRequest, target: Target) -> str | None:
+        """Return the token that is presented.
+
+        What a request's headers present does not change, but with the path to which cookies belong: it is looked for
+        once, for the express way asks with the same request again and again. Whether it holds is asked each time.
+        """
+        path = path_of(target)
+        if not target.tokens:
+            try:
+                looked_at, token = request[_PRESENTED]
+            except KeyError:
+                pass
+            else:
+                if looked_at == path:
+                    return token
         headers = request.headers
-        return token_of(headers, target, is_https=_COOKIE in headers and self._is_https(request))
+        token = token_of(headers, target, is_https=_COOKIE in headers and self._is_https(request))
+        if not target.tokens:
+            request[_PRESENTED] = path, token
+        return token
 
     def _recall(self, token: str) -> User | None:
         user = self._verified.get(token)

@@ -254,6 +254,43 @@ async def test_a_token_is_verified_once_and_then_known_until_it_expires() -> Non
         await tokens.identify(request, TARGET)
 
 
+async def test_what_the_same_headers_present_depends_on_the_path_and_the_query_of_each_target() -> None:
+    keys = KeySet(secret_keys([SECRET]))
+    tokens, _, _ = reader(keys)
+    site, workspace, query = token("site"), token("workspace"), token("query")
+    request = make_mocked_request(
+        "GET", "/ws/demo/lab", headers={"Cookie": f"a=1; notebook-proxy={workspace}; notebook-proxy-site={site}; b=2"}
+    )
+    targets = {
+        "/ws/demo/lab": "workspace",
+        "/": "site",
+        "/ws/other/lab": "workspace",
+        "/ws/demo": "site",
+        f"/ws/demo/lab?token={query}": "query",
+    }
+    wanted = [*targets.items()] * 2
+
+    found = [(await tokens.identify(request, parse_target(target, ""))).name for target, _ in wanted]
+    again = [tokens.known(request, parse_target(target, "")) for target, _ in wanted]
+
+    assert found == [name for _, name in wanted]
+    assert [user and user.name for user in again] == found
+    keys.replace(secret_keys([OTHER_SECRET]))
+    assert [tokens.known(request, parse_target(target, "")) for target, _ in wanted] == [None] * len(wanted)
+
+
+async def test_two_credentials_are_refused_however_often_they_are_shown() -> None:
+    tokens, _, _ = reader(KeySet(secret_keys([SECRET])))
+    shown, both = asks(token()), parse_target(f"/ws/demo/lab?token={token()}", "")
+    await tokens.identify(shown, TARGET)
+
+    for _ in range(3):
+        assert tokens.known(shown, both) is None
+        with pytest.raises(Unauthenticated, match="Two credentials"):
+            await tokens.identify(shown, both)
+        assert tokens.known(shown, TARGET) is not None
+
+
 async def test_what_was_refused_is_not_remembered() -> None:
     tokens, watched, _ = reader(KeySet(secret_keys([SECRET])))
 
