@@ -7,7 +7,7 @@ at once, or needs more than to be carried, is left to the gateway; nothing has b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.errors import LimitReached, ProxyError
 from proxy.relay.exchange import Order
@@ -18,6 +18,8 @@ from proxy.target import parse_target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp import web
+
     from proxy.auth.door import Door
     from proxy.carriage import Carriage
     from proxy.hosting import Hosting
@@ -27,6 +29,20 @@ if TYPE_CHECKING:
     from proxy.supervisor import Supervisor
     from proxy.target import Target
     from proxy.workspace import Key
+
+
+class Route(NamedTuple):
+    """What a target means to who sends the headers of one precedent: nothing of it depends on when that is asked.
+
+    Args:
+        target: where it goes.
+        key: the workspace.
+        touch: tells that it is used, or not.
+    """
+
+    target: Target
+    key: Key
+    touch: Callable[[], None]
 
 
 class ExpressWay:
@@ -70,22 +86,24 @@ class ExpressWay:
         """
         try:
             found = parse_target(target, precedent.host)
-            key = self._allowed(precedent, found)
+            route = precedent.route
+            if route is None or route.target is not found:
+                route = precedent.route = self._route(precedent.request, found)
         except ProxyError:
             return None
-        if key is None or self._supervisor.running(key) is not precedent.handle:
+        if route is None or not self._is_let_in(precedent, route):
             return None
-        connection = self._pool.take(precedent.handle)
+        _, key, touch = route
+        handle, request, user = precedent.handle, precedent.request, precedent.user
+        connection = self._pool.take(handle) if self._supervisor.running(key) is handle else None
         if connection is None:
             return None
-        request, user = precedent.request, precedent.user
         try:
             self._door.limits.enter(user)
         except LimitReached:
             self._pool.release(connection)
             return None
-        touch = self._use_of(request, key, found, is_upgrade=False).touch
-        order = Order(request, found.wire, precedent.handle, precedent.forwarded, touch, precedent.dropped)
+        order = Order(request, found.wire, handle, precedent.forwarded, touch, precedent.dropped)
         exchange = ExpressExchange(order, connection, self._pool, key=key, target=found, user=user)
         self._in_flight.enter(exchange)
         self._in_flight.carry(key)
@@ -104,21 +122,25 @@ class ExpressWay:
         self._in_flight.leave(exchange)
         self._in_flight.put_down(exchange.key)
 
-    def _allowed(self, precedent: Precedent, target: Target) -> Key | None:
-        """Return the workspace that a request goes to, if it is to be carried there and whoever asks may; else None.
+    def _route(self, request: web.BaseRequest, target: Target) -> Route | None:
+        """Return what a target means that is to be carried; None for all others.
 
         Raises:
             ProxyError: it is to be refused.
         """
-        workspace_id = target.workspace_id
-        if workspace_id is None or target.is_bare or is_reserved(target) or self._in_flight.is_draining:
+        workspace_id, hosting = target.workspace_id, self._hosting
+        if workspace_id is None or target.is_bare or is_reserved(target):
             return None
-        request, hosting = precedent.request, self._hosting
         if hosting is not None and not (
             hosting.astray(request, target) is None and hosting.elsewhere(request, target) is None
         ):
             return None
-        user = self._door.admitted(request, target, workspace_id)
-        if user is not precedent.user and user != precedent.user:
-            return None
-        return self._key_of(workspace_id)
+        key = self._key_of(workspace_id)
+        return Route(target, key, self._use_of(request, key, target, is_upgrade=False).touch)
+
+    def _is_let_in(self, precedent: Precedent, route: Route) -> bool:
+        """Tell whether who sent the precedent asks again, and may enter there now."""
+        if self._in_flight.is_draining:
+            return False
+        user = self._door.admitted(precedent.request, route.target, route.key.workspace_id)
+        return user is precedent.user or (user is not None and user == precedent.user)

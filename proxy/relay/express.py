@@ -50,9 +50,10 @@ class Precedent:
         forwarded: the `X-Forwarded-*` lines.
         dropped: names of headers that did not pass, beside those that never do.
         lines: the headers that the notebook server was sent.
+        route: what whoever begins has found out of the last target, to see it again where that comes again.
     """
 
-    __slots__ = ("block", "dropped", "forwarded", "handle", "host", "lines", "request", "user")
+    __slots__ = ("block", "dropped", "forwarded", "handle", "host", "lines", "request", "route", "user")
 
     def __init__(self, order: Order, block: bytes, user: Any) -> None:
         self.request = order.request
@@ -62,6 +63,7 @@ class Precedent:
         self.forwarded = order.forwarded
         self.dropped = order.dropped
         self.lines = order.lines()
+        self.route: Any = None
         self.user = user
 
 

@@ -258,6 +258,38 @@ async def test_somebody_else_with_the_same_headers_goes_the_ordinary_way(
     assert taken == []
 
 
+async def test_each_target_is_judged_as_what_it_is_however_they_follow_one_another(launch: Launch) -> None:
+    origin, reader = Answers(), Passing()
+    proxy = await launch(origin, door=Door(reader), activity="interactive")
+    await (await proxy.sent(ask("/ws/other/x"))).take_response()  # it runs as well, elsewhere
+    client = await warmed(proxy, ask())
+    first = len(origin.requests)
+    counted, quiet, own, bare = "/ws/demo/x", "/ws/demo/api/kernels", "/ws/demo/_proxy/status", "/ws/demo"
+    targets = [counted, counted, quiet, quiet, counted, own, own, counted, bare, counted, quiet, "/ws/other/x", counted]
+    idle = []
+
+    with watched() as taken:
+        for target in targets:
+            proxy.clock.advance(10)
+            client.send(ask(target))
+            answer = await client.take_response()
+            assert answer.status == (307 if target == bare else 200)
+            idle.append(proxy.idle_seconds)
+        reader.user = User("alice", ("other",))
+        client.send(ask(counted))
+        assert (await client.take_response()).status == 403
+        reader.user = None
+        client.send(ask(counted))
+        assert (await client.take_response()).status == 401
+
+    asked = [target for target in targets if target not in (own, bare)]
+    assert [seen.target.decode() for seen in origin.requests[first:]] == asked
+    assert taken[0] == counted
+    assert quiet in taken
+    assert not {own, bare} & set(taken)
+    assert idle == [0, 0, 10, 20, 0, 10, 20, 0, 10, 0, 10, 20, 0]
+
+
 async def test_token_that_has_expired_is_refused_though_it_was_good_before(launch: Launch) -> None:
     proxy = await launch(Answers(), auth={"auth": "jwt", "jwt_secret": SECRET})
     expires = int(time.time()) + 3600
