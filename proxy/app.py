@@ -30,10 +30,12 @@ from proxy.measuring import measured
 from proxy.metrics import of_traffic
 from proxy.ops import Ops
 from proxy.own_secret import OwnSecret, is_own
+from proxy.relay.half_open import find_half_open_peers
 from proxy.relay.listener import EXCESS, Listener
 from proxy.relay.server import ClientServer, Limits
-from proxy.relay.upstream import Pool, find_half_open_peers
-from proxy.relay.websocket import CLOSE_PATIENCE, WebsocketRelay
+from proxy.relay.tunnel import CLOSE_PATIENCE
+from proxy.relay.upstream import Pool
+from proxy.relay.websocket import WebsocketRelay
 from proxy.supervisor import Supervisor
 from proxy.vitals import Vitals
 

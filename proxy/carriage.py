@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from proxy.clock import Clock
     from proxy.hold import Hold
     from proxy.relay.express import ExpressExchange
+    from proxy.relay.tunnel import Frames
     from proxy.relay.upstream import Pool
-    from proxy.relay.websocket import Frames, WebsocketRelay
+    from proxy.relay.websocket import WebsocketRelay
     from proxy.supervisor import Supervisor
     from proxy.target import Target
     from proxy.workspace import Key

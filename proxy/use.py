@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.clock import Clock
-    from proxy.relay.websocket import Frames
+    from proxy.relay.tunnel import Frames
     from proxy.supervisor import Supervisor
     from proxy.workspace import Key
 

@@ -21,7 +21,7 @@ from tests.supervisor.stage import Stage, staged
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from proxy.relay.websocket import Frames
+    from proxy.relay.tunnel import Frames
     from tests.jupyterlab import Line
 
 INTERACTIVE = Activity("interactive")

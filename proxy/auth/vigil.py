@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from proxy.auth.access import Access
     from proxy.auth.user import User
     from proxy.clock import Clock
-    from proxy.relay.websocket import Tunnel, WebsocketRelay
+    from proxy.relay.tunnel import Tunnel
+    from proxy.relay.websocket import WebsocketRelay
 
 logger = logging.getLogger(__name__)
 

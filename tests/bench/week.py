@@ -34,7 +34,7 @@ from tests.supervisor.fakes import FakeBackend, FakeClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from proxy.relay.websocket import Frames
+    from proxy.relay.tunnel import Frames
     from proxy.workspace import Handle
 
 HOUR: Final = 3600.0

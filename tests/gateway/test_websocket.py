@@ -441,7 +441,7 @@ async def test_closing_all_passes_nothing_of_either_side_behind_the_close_frame(
 async def test_client_that_ignores_the_close_frame_is_closed_all_the_same(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.relay.websocket.CLOSE_PATIENCE", 0.05)
+    monkeypatch.setattr("proxy.relay.tunnel.CLOSE_PATIENCE", 0.05)
     proxy = await launch()
     client, wire = await opened(proxy)
 
@@ -454,7 +454,7 @@ async def test_client_that_ignores_the_close_frame_is_closed_all_the_same(
 async def test_client_that_does_not_even_read_is_closed_all_the_same(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.relay.websocket.CLOSE_PATIENCE", 0.05)
+    monkeypatch.setattr("proxy.relay.tunnel.CLOSE_PATIENCE", 0.05)
     proxy = await launch()
     _, wire = await opened(proxy, receive_buffer=SMALL_BUFFER)
     (tunnel,) = proxy.websockets._tunnels

@@ -18,7 +18,7 @@ from yarl import URL
 
 from proxy.app import App
 from proxy.config import Config
-from proxy.relay import upstream
+from proxy.relay import half_open
 from proxy.workspace import Handle, Key
 from tests.gateway.conftest import MovingBackend
 from tests.relay.origin import Wire, ask_upgrade, frame, switch, until
@@ -40,11 +40,11 @@ class Backend(MovingBackend):
 def _quicken() -> None:
     """Let TCP find out in seconds what it finds out in minutes."""
     values = {(socket.IPPROTO_TCP, getattr(socket, name)): value for name, value in _QUICK.items()}
-    options = tuple((level, name, values.get((level, name), value)) for level, name, value in upstream._TCP_OPTIONS)
+    options = tuple((level, name, values.get((level, name), value)) for level, name, value in half_open._TCP_OPTIONS)
     assert values.keys() <= {(level, name) for level, name, _ in options}
-    upstream._TCP_OPTIONS = options  # type: ignore[misc]
-    assert upstream.find_half_open_peers.__defaults__ == (upstream.STALL_TIMEOUT,)
-    upstream.find_half_open_peers.__defaults__ = (_STALL,)
+    half_open._TCP_OPTIONS = options  # type: ignore[misc]
+    assert half_open.find_half_open_peers.__defaults__ == (half_open.STALL_TIMEOUT,)
+    half_open.find_half_open_peers.__defaults__ = (_STALL,)
 
 
 async def _connect(port: int, address: str) -> Wire:

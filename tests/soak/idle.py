@@ -141,7 +141,7 @@ class IdleCheck:
                 sleeper.transport.abort()
         self._sleepers.clear()
         async with asyncio.timeout(_PATIENCE):
-            while (await proxy.held()).objects.get("proxy.relay.websocket.Tunnel"):
+            while (await proxy.held()).objects.get("proxy.relay.tunnel.Tunnel"):
                 await asyncio.sleep(0.2)
 
 

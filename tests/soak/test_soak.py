@@ -13,7 +13,7 @@ from tests.soak.verdict import EXCUSED, RIGHT, STARTING, WRONG, Answer, judge, l
 from tests.soak.watching import Held
 
 WHOLE = Answer(200, b"body", True, "a")
-HELD = Held(14, 0, 0, 50_000_000, {"serve": 1}, {"proxy.relay.websocket.Tunnel": 1})
+HELD = Held(14, 0, 0, 50_000_000, {"serve": 1}, {"proxy.relay.tunnel.Tunnel": 1})
 
 
 def test_a_short_soak_finds_no_leak_and_no_wrong_answer() -> None:
@@ -58,7 +58,7 @@ def test_an_error_is_excused_by_a_crash_but_another_body_never_is() -> None:
         replace(HELD, children=1),
         replace(HELD, rss=HELD.rss + 2_000_000),
         replace(HELD, tasks={"serve": 1, "Tunnel.run": 1}),
-        replace(HELD, objects={"proxy.relay.websocket.Tunnel": 2}),
+        replace(HELD, objects={"proxy.relay.tunnel.Tunnel": 2}),
         replace(HELD, objects={"aiohttp.web_request.Request": 1}),
     ],
 )
