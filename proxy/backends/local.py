@@ -1,8 +1,8 @@
 """Run each workspace's notebook server as a process on this machine.
 
-Owns the processes (see `process`), each under a guard (see `guard`). No process outlives the proxy, however that ends,
-unless a guard itself was killed; files stay. The token is in the environment and the handle, never in argv (unless
-`notebook_command` asks for it) and never in a log line.
+Owns the processes (see `process`; `recipe` says what they are run with), each under a guard (see `guard`). No process
+outlives the proxy, however that ends, unless a guard itself was killed; files stay. The token is in the environment and
+the handle, never in argv (unless `notebook_command` asks for it) and never in a log line.
 Knows nothing of who asks for a server, or why one is stopped.
 """
 
@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,9 +19,9 @@ from proxy.backends import guard, workspace_file
 from proxy.backends.lock import DirectoryLock
 from proxy.backends.probe import OK, Sleep, probe, until_answering
 from proxy.backends.process import End, Server, read_log
-from proxy.config import inheritable_environ
+from proxy.backends.recipe import Recipe
 from proxy.errors import InvalidKey, StartFailed, StopFailed
-from proxy.naming import IDENTITY_VARIABLE, USER_HEADER, fill, namespace_of, placeholders
+from proxy.naming import namespace_of
 from proxy.report import Progress, Step
 from proxy.workspace import Key
 
@@ -39,23 +37,6 @@ _STILL_THERE_SECONDS: Final = 15.0
 _GUARD_SECONDS: Final = 5.0
 """What the guard may take beyond the grace."""
 _FORCE_SWEEPS, _SWEEP_SECONDS = 40, 0.05
-_CONFIG: Final = Path(__file__).parent / "jupyter"
-_CONFIG_PATH: Final = "JUPYTER_CONFIG_PATH"
-_JUPYTER: Final = (
-    sys.executable,
-    "-P",  # else a `random.py` in the workspace would be imported in place of Python's own
-    "-m",
-    "jupyterlab",
-    "--no-browser",
-    "--ServerApp.ip=127.0.0.1",
-    "--ServerApp.port={port}",
-    "--ServerApp.port_retries=0",
-    "--ServerApp.base_url={base_url}",
-    "--ServerApp.root_dir={root}",
-    "--LabApp.workspaces_dir={root}/.jupyter/lab/workspaces",  # else all share one layout, with each other's open files
-    "--ServerApp.allow_remote_access=True",  # requests carry the browser's Host
-    "--ServerApp.trust_xheaders=True",
-)
 
 logger = logging.getLogger(__name__)
 
@@ -93,14 +74,11 @@ class LocalBackend:
     ) -> None:
         self._root = Path(root).absolute()
         self._lock = DirectoryLock(self._root)
-        self._command = command
+        self._recipe = Recipe(command, extra_env_vars or {}, environ, identity=identity)
         self._ready_path = ready_path
         self._namespace = namespace
-        self._extra_env_vars = dict(extra_env_vars or {})
         self._failed_ttl = failed_ttl
         self._grace_seconds = stop_grace.total_seconds()
-        self._environ = inheritable_environ() if environ is None else inheritable_environ(environ)
-        self._identity = {IDENTITY_VARIABLE: USER_HEADER} if identity else {}
         self._sleep = sleep
         self._observer: Observer | None = None
         self._servers: dict[Key, Server] = {}
@@ -222,7 +200,7 @@ class LocalBackend:
         return server.is_ready
 
     def _launch(self, key: Key) -> Server:
-        if not self._command and importlib.util.find_spec("jupyterlab") is None:
+        if self._recipe.is_jupyter and importlib.util.find_spec("jupyterlab") is None:
             raise StartFailed(
                 "jupyter-missing", "JupyterLab is not installed here; install it: pip install 'notebook-proxy[local]'"
             )
@@ -237,31 +215,10 @@ class LocalBackend:
         self._servers[key] = server
         return server
 
-    def _command_of(self, server: Server) -> list[str]:
-        as_root = ("--allow-root",) if os.getuid() == 0 else ()
-        values = {
-            "port": str(server.port),
-            "base_url": server.base_url,
-            "token": server.token,
-            "root": str(server.root),
-            "workspace_id": server.key.workspace_id,
-        }
-        return [fill(word, values) for word in self._command or (*_JUPYTER, *as_root)]
-
-    def _environ_of(self, server: Server) -> dict[str, str]:
-        workspace_id = server.key.workspace_id
-        values = placeholders(workspace_id)
-        extra = {name: fill(value, values) for name, value in self._extra_env_vars.items()}
-        if not self._command:
-            # The first path wins: the user's configuration holds, but for the token.
-            paths = filter(None, (str(_CONFIG), extra.get(_CONFIG_PATH) or self._environ.get(_CONFIG_PATH)))
-            extra[_CONFIG_PATH] = os.pathsep.join(paths)
-        return {**self._environ, **extra, **self._identity, "JUPYTER_TOKEN": server.token}
-
     async def _watch(self, server: Server) -> End:
         """Run a server to its end, then forget it; tell the observer unless it was not ready yet, or was stopped."""
         try:
-            end = await server.run(self._command_of(server), self._environ_of(server), self._grace_seconds)
+            end = await server.run(self._recipe.command(server), self._recipe.environ(server), self._grace_seconds)
         finally:
             server.release()
             del self._servers[server.key]  # there is no other: a start waits for this

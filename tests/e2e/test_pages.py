@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import expect
 
 import proxy
-from proxy.backends.local import _JUPYTER
+from proxy.backends.recipe import JUPYTER
 from proxy.pages.words import duration, fraction
 from tests.cluster.images import Image
 from tests.e2e import refuse_news, streaming_server, until
@@ -75,7 +75,7 @@ def scriptless(context: BrowserContext) -> Iterator[Page]:
 
 
 def jupyter(steering: Steering) -> str:
-    return steering.command(*_JUPYTER, "--allow-root")
+    return steering.command(*JUPYTER, "--allow-root")
 
 
 def row_of(page: Page, name: str) -> Locator:
