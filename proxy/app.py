@@ -92,28 +92,8 @@ class App:
             pool = Pool(timeout.total_seconds() if timeout else None)
             stack.callback(pool.close)
             self.websockets = WebsocketRelay(pool)
-            activity = Activity(self.config.activity, self.config.activity_rules)
             door = await self._make_door(stack)
-            self.gateway = Gateway(
-                self.supervisor,
-                pool,
-                self.websockets,
-                namespace=self.config.namespace,
-                page_after=self.config.page_after,
-                hold_timeout=self.config.hold_timeout,
-                trusted_proxies=self.config.trusted_proxies,
-                door=door,
-                sites=make_sites(self.config),
-                identity_header=self.config.identity_header,
-                frame_ancestors=framed_by(self.config),
-                is_open=self.config.insecure_no_auth,
-                knows_hub=self.config.jupyterhub_paths,
-                hosting=make_hosting(self.config),
-                check_host=self.config.auth == "none" and not self.config.insecure_no_auth,
-                scheme=self._scheme,
-                activity=activity,
-                wake=Wake(self.config.wake, activity),
-            )
+            self.gateway = self._make_gateway(pool, door)
             self.metrics = stack.enter_context(measured(self.supervisor, self.backend, self.config))
             """What is told of all of it; see `measuring`."""
             self.ops.metrics = self.metrics.page
@@ -152,6 +132,29 @@ class App:
         """Where it listens."""
         host, port = self._listener.address
         return f"{self._scheme}://[{host}]:{port}" if ":" in host else f"{self._scheme}://{host}:{port}"
+
+    def _make_gateway(self, pool: Pool, door: Door) -> Gateway:
+        activity = Activity(self.config.activity, self.config.activity_rules)
+        return Gateway(
+            self.supervisor,
+            pool,
+            self.websockets,
+            namespace=self.config.namespace,
+            page_after=self.config.page_after,
+            hold_timeout=self.config.hold_timeout,
+            trusted_proxies=self.config.trusted_proxies,
+            door=door,
+            sites=make_sites(self.config),
+            identity_header=self.config.identity_header,
+            frame_ancestors=framed_by(self.config),
+            is_open=self.config.insecure_no_auth,
+            knows_hub=self.config.jupyterhub_paths,
+            hosting=make_hosting(self.config),
+            check_host=self.config.auth == "none" and not self.config.insecure_no_auth,
+            scheme=self._scheme,
+            activity=activity,
+            wake=Wake(self.config.wake, activity),
+        )
 
     async def _make_door(self, stack: contextlib.AsyncExitStack) -> Door:
         """Return the door; the secret that it verifies tokens with may come later, and change."""
