@@ -146,6 +146,7 @@ class App:
             door=door,
             sites=make_sites(self.config),
             identity_header=self.config.identity_header,
+            identity_cookies=self.config.identity_cookies,
             frame_ancestors=framed_by(self.config),
             is_open=self.config.insecure_no_auth,
             knows_hub=self.config.jupyterhub_paths,

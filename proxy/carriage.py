@@ -50,6 +50,7 @@ class Carriage:
         websockets: carries websockets.
         activity: judges what counts.
         dropped: names of headers in canonical form that no notebook server gets to see.
+        cookies: how the names of cookies begin, in lower case, that none gets to see.
         clock: what time is measured by.
     """
 
@@ -62,6 +63,7 @@ class Carriage:
         *,
         activity: Activity,
         dropped: frozenset[bytes],
+        cookies: tuple[bytes, ...],
         clock: Clock,
     ) -> None:
         self._supervisor = supervisor
@@ -70,6 +72,7 @@ class Carriage:
         self._websockets = websockets
         self._activity = activity
         self._dropped = dropped
+        self._cookies = cookies
         self._clock = clock
         self._uses = lru_cache(maxsize=_CACHE_SIZE)(self._make_use)
 
@@ -86,7 +89,7 @@ class Carriage:
             handle = await self._hold.find(request, key, target, user, is_upgrade=is_upgrade)
         use = self.use_of(request, key, target, is_upgrade=is_upgrade)
         use.touch()
-        order = Order(request, target.wire, handle, forwarded, use.touch, self._dropped)
+        order = Order(request, target.wire, handle, forwarded, use.touch, self._dropped, self._cookies)
         answer = await self._carry(order, key, target, user, use.open_frames if is_upgrade else None)
         if answer is RELAYED_KEEP:
             remember(order, user)

@@ -103,7 +103,7 @@ class ExpressWay:
         except LimitReached:
             self._pool.release(connection)
             return None
-        order = Order(request, found.wire, handle, precedent.forwarded, touch, precedent.dropped)
+        order = Order(request, found.wire, handle, precedent.forwarded, touch, precedent.dropped, precedent.cookies)
         exchange = ExpressExchange(order, connection, self._pool, key=key, target=found, user=user)
         self._in_flight.enter(exchange)
         self._in_flight.carry(key)

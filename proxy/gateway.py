@@ -77,6 +77,8 @@ class Gateway:
         door: who may enter, and where; by default everyone, everywhere.
         sites: which pages may act; by default our own.
         identity_header: in which a trusted proxy says who asks; no notebook server gets to see it.
+        identity_cookies: how the names of cookies begin, beside the usual ones, by which a proxy before this one knows
+            people.
         frame_ancestors: whose pages may show ours in a frame, as Content Security Policy has it; by default nobody's.
         is_open: nobody is asked, wherever they come from; said on the dashboard.
         knows_hub: JupyterHub's addresses lead on; see `jupyterhub_paths`.
@@ -101,6 +103,7 @@ class Gateway:
         door: Door | None = None,
         sites: Sites | None = None,
         identity_header: str = "",
+        identity_cookies: Sequence[str] = (),
         frame_ancestors: str = "",
         is_open: bool = False,
         knows_hub: bool = False,
@@ -130,7 +133,14 @@ class Gateway:
         wake = wake or Wake("any", activity)
         self._hold = Hold(sight, wake, page_after=page_after, timeout=hold_timeout)
         self._carriage = Carriage(
-            supervisor, self._hold, pool, websockets, activity=activity, dropped=self._introduction.dropped, clock=clock
+            supervisor,
+            self._hold,
+            pool,
+            websockets,
+            activity=activity,
+            dropped=self._introduction.dropped,
+            cookies=tuple(name.lower().encode() for name in identity_cookies),
+            clock=clock,
         )
         self.express = ExpressWay(
             self._door,

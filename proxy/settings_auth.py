@@ -94,6 +94,12 @@ class AuthSettings(BaseSettings):
     identity_header: Text = setting(
         "X-Forwarded-User", AUTHENTICATION, "header in which `trusted_proxies` say who asks, for `auth` = `forward`"
     )
+    identity_cookies: Annotated[Words, NoDecode] = setting(
+        (),
+        AUTHENTICATION,
+        "how the names of cookies begin, separated by commas, by which a proxy before this one knows people: no "
+        "notebook server gets them, nor those that such proxies usually have, such as `_oauth2_proxy`",
+    )
     notebook_identity: Switch = setting(
         default=False,
         group=AUTHENTICATION,

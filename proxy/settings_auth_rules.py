@@ -20,6 +20,7 @@ _MIN_SECRET_LENGTH: Final = 32  # RFC 7518 section 3.2: as long as the hash
 _PUBLIC: Final = frozenset({"RS256", "ES256", "EdDSA"})
 _KEYS: Final = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
 _HEADER: Final = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
+_COOKIE: Final = re.compile(r"(?!__(?:Host|Secure)-)[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.IGNORECASE)  # RFC 9110: a token
 _NOT_OF_WHO_ASKS: Final = frozenset(
     {"authorization", "connection", "content-length", "cookie", "host", "origin", "transfer-encoding", "upgrade"}
 )
@@ -42,6 +43,8 @@ def auth_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     header = values["identity_header"]
     if not _HEADER.fullmatch(header) or header.lower() in _NOT_OF_WHO_ASKS:
         yield "identity_header", "a header's name of letters, digits and single dashes, that has no other meaning"
+    if not all(map(_COOKIE.fullmatch, values["identity_cookies"])):
+        yield "identity_cookies", "how names of cookies begin, without a prefix such as __Host-, separated by commas"
     login_url = values["login_url"]
     if login_url and not (_VISIBLE.fullmatch(login_url) and _is_url(login_url, ("https", "http"))):
         yield "login_url", "a URL that begins with https:// or http://, without spaces"

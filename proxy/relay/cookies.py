@@ -1,4 +1,4 @@
-"""Which cookies cross the proxy: ours never do, and a notebook's stay with its workspace.
+"""Which cookies cross the proxy: what lets somebody in never does, and a notebook's stay with its workspace.
 
 Pure: bytes in, bytes out. Reads cookies as browsers do (RFC 6265bis section 5.6): at `;`, and at the first `=`.
 """
@@ -8,23 +8,22 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from proxy.cookie_names import MARK, is_ours
+from proxy.cookie_names import is_ours, is_withheld
 
 _BLANK: Final = bytes(range(33)) + b"\x7f\x85\xa0"  # what some reader or other takes for whitespace
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LONGEST_ATTRIBUTE: Final = 1024  # browsers ignore a longer one, and go by the one before it
 
 
-def without_ours(value: bytes) -> bytes:
-    """Return a `Cookie` header's value without our cookies, every other byte as it was; empty if nothing is left.
+def without_credentials(value: bytes, more: tuple[bytes, ...] = ()) -> bytes:
+    """Return a `Cookie` header's value without what lets somebody in, else as it was; empty if nothing is left.
 
     Args:
         value: of one header; a client may send several.
+        more: how further names of such cookies begin, in lower case.
     """
-    if MARK not in value.lower():
-        return value
     pairs = value.split(b";")
-    kept = [pair for pair in pairs if not is_ours(_name_of(pair))]
+    kept = [pair for pair in pairs if not is_withheld(_name_of(pair), more)]
     if len(kept) == len(pairs):
         return value
     return b";".join(kept).lstrip(b" \t")

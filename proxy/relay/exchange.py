@@ -47,6 +47,7 @@ class Order:
         forwarded: the `X-Forwarded-*` lines.
         touch: called whenever something passes, in either direction.
         dropped: names of headers in canonical form that do not pass, beside those that never do.
+        cookies: the same of cookies: how their names begin, in lower case.
 
     Attributes:
         body: all of the request's body, if it had come when the request was first sent; so it can be sent again.
@@ -59,6 +60,7 @@ class Order:
     forwarded: bytes
     touch: Callable[[], None]
     dropped: frozenset[bytes] = frozenset()
+    cookies: tuple[bytes, ...] = ()
     body: bytes | None = field(default=None, init=False)
     begun: Exchange | None = field(default=None, init=False)
 
@@ -75,7 +77,7 @@ class Order:
         handle = self.handle
         ours = handle.header_lines + self.forwarded + extra
         replaced = handle.header_names | self.dropped if self.dropped else handle.header_names
-        return request_lines(self.request.raw_headers, ours, replaced=replaced)
+        return request_lines(self.request.raw_headers, ours, replaced=replaced, cookies=self.cookies)
 
     def place(self) -> Place:
         """Return what the response's headers may speak of."""

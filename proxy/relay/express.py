@@ -48,12 +48,13 @@ class Precedent:
         host: the `Host` header.
         handle: where it went.
         forwarded: the `X-Forwarded-*` lines.
-        dropped: names of headers that did not pass, beside those that never do.
+        cookies: how the names of cookies begin that did not pass, beside those that never do.
+        dropped: the same of headers: their names.
         lines: the headers that the notebook server was sent.
         route: what whoever begins has found out of the last target, to see it again where that comes again.
     """
 
-    __slots__ = ("block", "dropped", "forwarded", "handle", "host", "lines", "request", "route", "user")
+    __slots__ = ("block", "cookies", "dropped", "forwarded", "handle", "host", "lines", "request", "route", "user")
 
     def __init__(self, order: Order, block: bytes, user: Any) -> None:
         self.request = order.request
@@ -61,6 +62,7 @@ class Precedent:
         self.host = order.request.headers.get(hdrs.HOST, "")
         self.handle = order.handle
         self.forwarded = order.forwarded
+        self.cookies = order.cookies
         self.dropped = order.dropped
         self.lines = order.lines()
         self.route: Any = None

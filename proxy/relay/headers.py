@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from proxy.errors import BadResponse
-from proxy.relay.cookies import held_to, without_ours
+from proxy.relay.cookies import held_to, without_credentials
 from proxy.relay.identity import canonical, is_told_by_proxies
 from proxy.relay.location import judged
 
@@ -85,16 +85,19 @@ def values_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes
     return [value for found, value in headers if found.lower() == name]
 
 
-def request_lines(headers: RawHeaders, ours: bytes, *, replaced: frozenset[bytes] = _NONE) -> bytes:
+def request_lines(
+    headers: RawHeaders, ours: bytes, *, replaced: frozenset[bytes] = _NONE, cookies: tuple[bytes, ...] = ()
+) -> bytes:
     """Return the header lines of a request to the notebook server, each with its CRLF, ours last.
 
-    The client's `Authorization`, `Expect`, cookies of ours and whatever says who or where it is are dropped; so are
-    those that `Connection` names, before ours are added, so that a client cannot name ours away.
+    The client's `Authorization`, `Expect`, cookies that let somebody in and whatever says who or where it is are
+    dropped; so are those that `Connection` names, before ours are added, so that a client cannot name ours away.
 
     Args:
         headers: the client's, as they came.
         ours: ready lines: the handle's, `X-Forwarded-*`, framing, `Expect` where the relay passes it on.
         replaced: more names, in canonical form, of which the client's are dropped, look-alikes as well.
+        cookies: how more names of cookies begin that are dropped, in lower case.
     """
     named = _named_by_connection(headers)
     lines: list[bytes] = []
@@ -104,7 +107,7 @@ def request_lines(headers: RawHeaders, ours: bytes, *, replaced: frozenset[bytes
         if replaced and _canonical(name) in replaced:
             continue
         if len(name) == 6 and name.lower() == b"cookie":  # noqa: PLR2004 - len("cookie")
-            rest = without_ours(value)
+            rest = without_credentials(value, cookies)
             if value and not rest:
                 continue
             lines += (name, b": ", rest, b"\r\n")

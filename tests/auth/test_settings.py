@@ -36,6 +36,8 @@ def complaint(**values: Any) -> str:
         ({"identity_header": "X_User"}, "identity_header"),
         ({"identity_header": "Cookie"}, "identity_header"),
         ({"identity_header": "X User"}, "identity_header"),
+        ({"identity_cookies": "a=b"}, "identity_cookies"),
+        ({"identity_cookies": "__Host-sso"}, "without a prefix"),
         ({"jwt_secret": "x" * 31}, "at least 32 characters"),
         ({"jwt_secret": SECRET, "jwt_public_key": pem("ES256")}, "left out where jwt_secret is given"),
         ({"jwt_public_key": "x", "jwt_jwks_url": "https://a.example/"}, "left out where jwt_public_key is given"),

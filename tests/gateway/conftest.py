@@ -243,6 +243,7 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
             door=door,
             sites=make_sites(config),
             identity_header=config.identity_header,
+            identity_cookies=config.identity_cookies,
             frame_ancestors=framed_by(config),
             hosting=make_hosting(config),
             check_host=config.auth == "none",

@@ -242,6 +242,23 @@ async def test_an_identity_header_of_the_operators_own_does_not_reach_the_notebo
     assert b"corp" not in answers.requests[0].head.lower()
 
 
+async def test_what_signs_people_in_at_a_proxy_in_front_does_not_reach_the_notebook(launch: Launch) -> None:
+    """Whoever had it would be that user at every workspace. The second request goes the express way."""
+    answers = Answers()
+    auth = {"auth": "forward", "workspace_template": "{user_slug}", "identity_cookies": "sso, Corp-Login"}
+    proxy = await launch(answers, auth=auth, trusted=[ip_network("127.0.0.0/8")])
+    cookies = "Cookie: a=1; _oauth2_proxy_0=stolen; SSO=stolen; __Host-corp-login-2=stolen; _xsrf=2"
+    client = await proxy.sent(ask("/ws/alice/api", "X-Forwarded-User: alice", cookies))
+    assert (await client.take_response()).status == 200
+
+    client.send(ask("/ws/alice/api/kernels", "X-Forwarded-User: alice", cookies))
+
+    assert (await client.take_response()).status == 200
+    heads = [request.head for request in answers.requests]
+    assert [b"a=1; _xsrf=2" in head for head in heads] == [True, True]
+    assert not [head for head in heads if b"stolen" in head]
+
+
 ACTS = [
     ask("/ws/demo/api/kernels", method="POST", body=b"{}"),
     ask("/ws/demo/api/contents/x", method="DELETE"),

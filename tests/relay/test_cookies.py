@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cookie_names import is_ours
-from proxy.relay.cookies import held_to, without_ours
+from proxy.relay.cookies import held_to, without_credentials
 
 BASE = b"/ws/demo/"
 OURS = [
@@ -28,28 +28,47 @@ NAMES = st.sampled_from([*OURS, b"_xsrf", b"a", b"", b"username-localhost-8888",
 def test_our_cookies_are_cut_out_of_what_a_client_sends(name: bytes) -> None:
     ours = name + b"=secret"
 
-    assert without_ours(ours) == b""
-    assert without_ours(b"a=1; " + ours + b"; b=\xff\x80") == b"a=1; b=\xff\x80"
-    assert without_ours(ours + b";a=1") == b"a=1"
-    assert without_ours(b"a=1;" + ours + b";" + ours) == b"a=1"
+    assert without_credentials(ours) == b""
+    assert without_credentials(b"a=1; " + ours + b"; b=\xff\x80") == b"a=1; b=\xff\x80"
+    assert without_credentials(ours + b";a=1") == b"a=1"
+    assert without_credentials(b"a=1;" + ours + b";" + ours) == b"a=1"
 
 
 @pytest.mark.parametrize(
     "value", [b"", b"a=1", b"a=1;b=2 ;  c", b"a=notebook-proxy", b"; a=1;;", b'a="x; y"', b"notebook=1; proxy=2"]
 )
 def test_what_is_not_ours_is_not_touched(value: bytes) -> None:
-    assert without_ours(value) == value
+    assert without_credentials(value) == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"_oauth2_proxy", b"_oauth2_proxy_0", b"__Host-_oauth2_proxy", b"__secure-_OAUTH2_proxy_csrf",
+        b"CF_Authorization", b"AWSELBAuthSessionCookie-1", b"__Host-GCP_IAP_AUTH_TOKEN_1", b"authelia_session",
+        b"VouchCookie_1of2", b"mod_auth_openidc_session", b" _forward_auth",
+    ],
+)  # fmt: skip
+def test_by_what_a_proxy_in_front_knows_people_is_cut_out_too(name: bytes) -> None:
+    assert without_credentials(b"_xsrf=1; " + name + b"=secret; b=2") == b"_xsrf=1; b=2"
+
+
+def test_a_proxy_in_front_may_call_its_cookie_anything() -> None:
+    sent = b"sso=1; __Host-SSO_2=2; a-sso=3; b=sso"
+
+    assert without_credentials(sent) == sent
+    assert without_credentials(sent, (b"sso",)) == b"a-sso=3; b=sso"
 
 
 def test_a_quotation_hides_nothing() -> None:
-    assert without_ours(b'a="1; notebook-proxy=secret; b=2"') == b'a="1; b=2"'
+    assert without_credentials(b'a="1; notebook-proxy=secret; b=2"') == b'a="1; b=2"'
 
 
 @given(st.lists(st.tuples(NAMES, st.binary(max_size=6).map(lambda text: text.translate(None, b";\r\n"))), max_size=6))
 def test_none_of_ours_is_left_and_everything_else_is(pairs: list[tuple[bytes, bytes]]) -> None:
     sent = [name + b"=" + text for name, text in pairs]
 
-    kept = without_ours(b"; ".join(sent))
+    kept = without_credentials(b"; ".join(sent))
 
     expected = [pair for pair in sent if b"notebook-proxy" not in pair.lstrip(b" \t=").partition(b"=")[0].lower()]
     assert [pair.strip(b" \t") for pair in kept.split(b";")] == [pair.strip(b" \t") for pair in expected or [b""]]
