@@ -151,6 +151,7 @@ def test_no_workspaces_page_reaches_anothers_where_each_has_a_host(context: Brow
     assert {status for _, status in strays} == {403}, strays
     asked = {url for url, _ in strays}
     assert {f"{good}/ws/good/files/secret.txt", f"{good}/ws/good/lab", f"{main}/", f"{main}/api/workspaces"} <= asked
+    _takes_no_ticket(hostile, evil, main)
     assert by_host.servers("good") == servers
     assert (by_host.root / "good/secret.txt").read_text() == SECRET_TEXT
 
@@ -268,6 +269,27 @@ def _reaches_no_window(hostile: Page, good: str, main: str) -> None:
         assert seen == dict.fromkeys(seen, "SecurityError")
         assert opened.value.evaluate("try { window.opener.document } catch (error) { error.name }") == "SecurityError"
         opened.value.close()
+
+
+def _takes_no_ticket(hostile: Page, evil: str, main: str) -> None:
+    """With a ticket for a value of its own it could be its visitor elsewhere, for as long as their token holds.
+
+    It has pushed the session out of the browser, and its cookies are too much for its own host: a page of an error,
+    which is of its own origin, then stands at the ticket's address.
+    """
+    hostile.evaluate("for (let n = 0; n < 12; n++) document.cookie = `c${n}=${'x'.repeat(3900)}; Path=/auth; Secure`")
+    hostile.context.clear_cookies(name="__Host-notebook-proxy-session", domain=urlsplit(evil).hostname)
+    with hostile.context.expect_page() as opened:
+        other = hostile.evaluate_handle("url => window.open(url)", f"{main}/auth?to=/ws/evil/lab&browser={'a' * 43}")
+    opened.value.wait_for_url(f"{evil}/auth?ticket=**")
+
+    seen = hostile.evaluate(
+        "other => { try { return other.location.href } catch (error) { return error.name } }", other
+    )
+
+    assert "ticket" not in seen
+    assert opened.value.evaluate("window.opener") is None
+    opened.value.close()
 
 
 def test_all_workspaces_share_one_origin_where_they_share_a_host(context: BrowserContext, by_path: Proxy) -> None:
