@@ -170,7 +170,15 @@ def test_terminal_gets_text_and_everything_else_json_unless_it_is_set(
 
 
 def test_log_of_a_process_whose_output_is_no_terminal_is_json(tmp_path: Any) -> None:
-    command = [sys.executable, "-m", "proxy", "serve", "--listen=127.0.0.1:0", f"--local-root={tmp_path / 'ws'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "proxy",
+        "serve",
+        "--listen=127.0.0.1:0",
+        "--ops-listen=off",
+        f"--local-root={tmp_path / 'ws'}",
+    ]
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -185,7 +193,15 @@ def test_log_of_a_process_whose_output_is_no_terminal_is_json(tmp_path: Any) -> 
 
 def test_log_of_a_process_on_a_terminal_is_text(tmp_path: Any) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "proxy", "serve", "--listen=127.0.0.1:0", f"--local-root={tmp_path / 'ws'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "proxy",
+        "serve",
+        "--listen=127.0.0.1:0",
+        "--ops-listen=off",
+        f"--local-root={tmp_path / 'ws'}",
+    ]
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
             os.close(theirs)

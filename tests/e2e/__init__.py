@@ -107,7 +107,7 @@ class Proxy:
                     "proxy",
                     "serve",
                     "--listen=127.0.0.1:0",
-                    "--ops-listen=127.0.0.1:0",
+                    "--ops-listen=off",
                     "--log-format=text",
                     f"--local-root={self.root}",
                     *flags,

@@ -359,9 +359,10 @@ def test_dashboard_works_without_javascript(scriptless: Page, small: Proxy) -> N
 
     row.get_by_text("Stop …").click()
     row.get_by_role("button", name="Stop it now").click()
-    until(lambda: small.servers("alpha") == [], "it is stopped")
+    until(lambda: small.get("/api/workspaces/alpha").json()["phase"] == "stopped", "it is stopped")
     scriptless.goto(f"{small.url}/")
     expect(row.locator(".chip")).to_have_text("stopped")
+    assert small.servers("alpha") == []
     row.get_by_role("button", name="Start alpha").click()
     until(lambda: small.get("/api/workspaces/alpha").json()["phase"] == "running", "it runs")
 
