@@ -75,7 +75,15 @@ def _tokens(config: Config, clock: Clock, access: Access, limits: Limits, secret
     reader = Tokens(verifier, keys, is_https, clock, published or secrets.source)
     if config.routing == "host":
         return _of_hosts(config, reader, clock, access, limits, secrets=secrets, keys=published)
-    return Door(reader, access, limits=limits, entry=Entry(is_https, clock), login_url=config.login_url, keys=published)
+    return Door(
+        reader,
+        access,
+        limits=limits,
+        entry=Entry(is_https, clock),
+        is_https=is_https,
+        login_url=config.login_url,
+        keys=published,
+    )
 
 
 def _access(config: Config, clock: Clock) -> Access:
@@ -97,7 +105,7 @@ def _forwarded(config: Config, clock: Clock, access: Access, limits: Limits, sec
     reader = Forwarded(config.identity_header, trust(config.trusted_proxies))
     if config.routing == "host":
         return _of_hosts(config, reader, clock, access, limits, secrets=secrets)
-    return Door(reader, access, limits=limits, login_url=config.login_url)
+    return Door(reader, access, limits=limits, is_https=seen_https(config), login_url=config.login_url)
 
 
 def _of_hosts(
@@ -123,6 +131,7 @@ def _of_hosts(
         access,
         limits=limits,
         entry=HostEntry(hosts, sessions, is_https, clock, takes_tokens=takes_tokens),
+        is_https=is_https,
         login_url=config.login_url,
         keys=keys,
     )

@@ -17,6 +17,7 @@ from proxy.auth.user import EVERYONE
 from proxy.errors import Unauthenticated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from aiohttp import web
@@ -64,6 +65,7 @@ class Door:
         access: judges what they may open.
         limits: knows how much they may ask for at once.
         entry: gives browsers cookies; None where there are none.
+        is_https: tells whether the browser speaks https; by default nobody does.
         login_url: where browsers are sent that come without a credential, with `{url}` for where they wanted to go.
         keys: what fetches keys as long as the door is used.
     """
@@ -75,6 +77,7 @@ class Door:
         *,
         limits: Limits | None = None,
         entry: Entry | None = None,
+        is_https: Callable[[web.BaseRequest], bool] = lambda _: False,
         login_url: str = "",
         keys: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class Door:
         self.access = access = access or Access()
         self.limits = Limits() if limits is None else limits
         self._entry = entry
+        self._is_https = is_https
         self._login_url = login_url
         self._keys = keys
         self.known = reader.known
@@ -154,6 +158,6 @@ class Door:
         to = self._entry.elsewhere(request, target) if self._entry is not None else ""
         if to or not self._login_url:
             return to
-        scheme = "https" if self._entry is not None and self._entry.is_https(request) else "http"
+        scheme = "https" if self._is_https(request) else "http"
         url = f"{scheme}://{request.headers.get('Host', '')}{target.wire.decode('ascii')}"
         return self._login_url.replace("{url}", quote(url, safe=""))

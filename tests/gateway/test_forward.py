@@ -69,3 +69,19 @@ async def test_no_token_is_taken_there(launch: Launch) -> None:
     proxy = await launch(auth=FORWARD, trusted=LOCAL)
 
     assert await status(proxy, "Authorization: Bearer a.b.c") == 401
+
+
+async def test_who_is_sent_to_sign_in_comes_back_as_they_came(launch: Launch) -> None:
+    """By https: a way back by http would show what they come back with to whoever listens."""
+    login = {"login_url": "https://login.example.org/?to={url}"}
+    proxy = await launch(auth={**FORWARD, **login}, trusted=LOCAL)
+
+    answers = [
+        await (await proxy.sent(ask("/ws/demo/lab", "Accept: text/html", *lines))).take_response()
+        for lines in (("X-Forwarded-Proto: https",), ())
+    ]
+
+    assert [answer.values(b"location") for answer in answers] == [
+        [f"https://login.example.org/?to={scheme}%3A%2F%2Flocalhost%2Fws%2Fdemo%2Flab".encode()]
+        for scheme in ("https", "http")
+    ]
