@@ -1,4 +1,4 @@
-"""Every setting: its type, unit, default and reason; where values come from; what is allowed.
+"""Every setting, by the parts that declare them (`settings_*`): where values come from, and what is allowed.
 
 `Config(...)` only holds values, `with_defaults()` fills in what is empty, `check()` says what is not allowed and
 `load()` does all of it from file, environment and flags (see `settings_sources`).
@@ -10,42 +10,30 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 from pydantic import PrivateAttr, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy import settings_page, settings_sources
 from proxy.errors import ConfigError
 from proxy.profiles import Profile, read_profiles
 from proxy.settings_auth import AuthSettings
 from proxy.settings_kubernetes import KubernetesSettings
+from proxy.settings_life import LifeSettings
 from proxy.settings_operations import OperationsSettings
-from proxy.settings_page import CLIENTS, LIFE, LOCAL, PROXY
+from proxy.settings_page import LOCAL
 from proxy.settings_rules import problems
 from proxy.settings_serving import ServingSettings
 from proxy.settings_sources import gather, suggestion
-from proxy.settings_types import (
-    Command,
-    Count,
-    Duration,
-    Networks,
-    OptionalDuration,
-    Rules,
-    StringMap,
-    Switch,
-    Text,
-    format_value,
-    parse_listen,
-    setting,
-)
+from proxy.settings_types import format_value, parse_listen, setting
 
 ENV_PREFIX: Final = "NOTEBOOK_PROXY_"
 _SHOWN_LENGTH: Final = 100
 _NONE_IS_OFF: Final = frozenset({"upstream_timeout", "body_idle_timeout", "max_age", "drain_delay"})
 
 
-class Config(AuthSettings, OperationsSettings, KubernetesSettings, ServingSettings):
+class Config(AuthSettings, OperationsSettings, KubernetesSettings, LifeSettings, ServingSettings):
     """All settings. Immutable; takes values by keyword and reads nothing by itself (`load` does).
 
     Blank text means "the default", as does None where None is not a value. Values are converted where their text has
@@ -53,154 +41,6 @@ class Config(AuthSettings, OperationsSettings, KubernetesSettings, ServingSettin
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX, hide_input_in_errors=True)
-
-    listen: Text = setting("127.0.0.1:8000", PROXY, "address and port to serve on; port 0 takes a free one")
-    backend: Literal["auto", "local", "kubernetes"] = setting(
-        "auto", PROXY, "what runs notebook servers; `auto` is `kubernetes` inside a cluster and `local` elsewhere"
-    )
-    trusted_proxies: Annotated[Networks, NoDecode] = setting(
-        (), PROXY, "networks whose `X-Forwarded-*` headers are believed, separated by commas"
-    )
-    upstream_timeout: OptionalDuration = setting(
-        timedelta(minutes=10),
-        PROXY,
-        "how long a notebook server may take until it sends response headers, or `off`; a body may take for ever",
-    )
-    page_after: Duration = setting(
-        timedelta(seconds=0.7), PROXY, "how long a browser waits for a start before it is shown a page about it"
-    )
-    hold_timeout: Duration = setting(
-        timedelta(seconds=50), PROXY, "how long every other request waits for a start; ingresses often cut at a minute"
-    )
-    drain_delay: OptionalDuration = setting(
-        None,
-        PROXY,
-        "how long everything goes on after SIGTERM, but for `/readyz`, so that load balancers can follow, or `off`",
-    )
-    shutdown_grace: Duration = setting(
-        timedelta(seconds=10),
-        PROXY,
-        "how long requests in flight may take to finish after that; many websockets are closed evenly over it",
-    )
-
-    max_connections: Count = setting(
-        0,
-        CLIENTS,
-        "how many clients' connections may be open; more are answered 503. `0` is as many as there are file "
-        "descriptors for (two each), at most 10000",
-    )
-    max_header_bytes: Count = setting(
-        32_768, CLIENTS, "how large a request line and headers may be together; more is answered 431"
-    )
-    header_timeout: Duration = setting(
-        timedelta(seconds=15),
-        CLIENTS,
-        "how long a client may take to send a request line and headers, and to begin after it has connected",
-    )
-    body_idle_timeout: OptionalDuration = setting(
-        timedelta(minutes=1),
-        CLIENTS,
-        "how long nothing may come of a request's body while it is waited for, or `off`; a body that goes on may take "
-        "for ever",
-    )
-    client_stall_timeout: Duration = setting(
-        timedelta(minutes=2),
-        CLIENTS,
-        "how long a client may take nothing of what is sent to it before it counts as gone",
-    )
-
-    namespace: Text = setting(
-        "default",
-        LIFE,
-        "namespace of every workspace, or a template with `{workspace_id}` or `{workspace_id_short}`, such as "
-        "`agent-ws-{workspace_id_short}`",
-    )
-    ready_timeout: Duration = setting(
-        timedelta(seconds=60), LIFE, "how long a caller of the library waits for a start; the start goes on after it"
-    )
-    max_concurrent_starts: Count = setting(
-        100, LIFE, "how many workspaces start at once; more wait for their turn, in the order in which they came"
-    )
-    max_queued: Count = setting(1000, LIFE, "how many wait for their turn to start at most; more are answered 503")
-    failed_ttl: Duration = setting(
-        timedelta(minutes=10), LIFE, "how long a start may go on without an answer before it counts as failed"
-    )
-    idle_ttl: Duration = setting(timedelta(hours=4), LIFE, "how long a workspace may go unused before it is stopped")
-    max_idle_ttl: Duration = setting(
-        timedelta(hours=24), LIFE, "the longest `idle_ttl` that a workspace may have of its own"
-    )
-    reap_interval: Duration = setting(timedelta(minutes=5), LIFE, "how often the reaper looks for idle workspaces")
-    reap_grace: Duration = setting(
-        timedelta(seconds=10), LIFE, "how long other replicas have to object before an idle workspace is stopped"
-    )
-    reap_concurrency: Count = setting(20, LIFE, "how many idle workspaces are asked, or stopped, at once")
-    protect_busy: Switch = setting(
-        default=True,
-        group=LIFE,
-        description="whether a kernel or terminal that works, or did within `idle_ttl`, keeps a workspace that nobody "
-        "uses; Jupyter is asked before a workspace is stopped",
-    )
-    max_busy: Duration = setting(
-        timedelta(hours=24),
-        LIFE,
-        "how long after its last use a workspace is kept at most because its kernels work: one that waits for input is "
-        "busy for ever",
-    )
-    max_unknown: Duration = setting(
-        timedelta(hours=1), LIFE, "how long a workspace is kept that nobody uses, and that does not say what it does"
-    )
-    max_age: OptionalDuration = setting(
-        None, LIFE, "how long a notebook server may run at most, whatever it does, or `off`"
-    )
-    reap_warning: Duration = setting(
-        timedelta(minutes=10),
-        LIFE,
-        "how long before it is stopped for being idle people are warned, at most half of `idle_ttl`",
-    )
-    max_extend: Duration = setting(
-        timedelta(hours=24), LIFE, "how long from now people may keep a workspace at most that nobody uses"
-    )
-    activity: Literal["traffic", "interactive"] = setting(
-        "traffic",
-        LIFE,
-        "what counts as use: `traffic` is every request and every websocket frame, `interactive` leaves out what a "
-        "page does by itself",
-    )
-    activity_rules: Annotated[Rules, NoDecode] = setting(
-        (),
-        LIFE,
-        "rules about what counts in addition to the README's table, and before it, such as `GET api/metrics/** "
-        "ignored`; a list, or separated by commas",
-    )
-    wake: Literal["any", "intent"] = setting(
-        "any",
-        LIFE,
-        "what starts a workspace that does not run: `any` is every request, `intent` only what somebody means",
-    )
-    reaper: Switch = setting(default=True, group=LIFE, description="whether idle workspaces are stopped at all")
-    dry_run_reaper: Switch = setting(
-        default=False,
-        group=LIFE,
-        description="whether the reaper only logs what it would stop, and stops nothing; `serve --dry-run-reaper` is "
-        "enough",
-    )
-    stop_grace: Duration = setting(
-        timedelta(seconds=5), LIFE, "how long a notebook server may take to end after SIGTERM before SIGKILL"
-    )
-    notebook_command: Annotated[Command, NoDecode] = setting(
-        (),
-        LIFE,
-        "command instead of JupyterLab's, a list or one shell-like string; `{port}`, `{base_url}`, `{token}`, `{root}` "
-        "and `{workspace_id}` are replaced literally",
-    )
-    ready_path: Text = setting("api", LIFE, "path below the base URL that answers 200 when the server is ready")
-    extra_env_vars: Annotated[StringMap, NoDecode] = setting(
-        {},
-        LIFE,
-        "environment variables of the notebook server, as a mapping; values may contain `{workspace_id}` and "
-        "`{workspace_id_short}` (its first 8 characters)",
-        is_private=True,
-    )
 
     local_root: Path = setting(Path("workspaces"), LOCAL, "directory that holds one directory per workspace")
 
