@@ -1,8 +1,8 @@
 """Our cookies: their names, how they are set, and how they are read from raw headers. Pure.
 
 A workspace's cookie goes to its own path alone; the site's goes everywhere, and is honoured only outside of every
-workspace. Where the browser speaks https, only names with a prefix are read: no plain page, and no sibling host, can
-set those (RFC 6265bis section 4.1.3).
+workspace. Where the browser speaks https, only names with a prefix are read: no plain page can set those, and no
+sibling host those with `__Host-` (RFC 6265bis section 4.1.3).
 """
 
 from __future__ import annotations
@@ -72,8 +72,16 @@ def fits(name: str, value: str) -> bool:
     return len(name) + len(value) + 1 <= _LARGEST
 
 
-def cookie(name: str, value: str, path: str, seconds: float) -> str:
-    """Return the `Set-Cookie` value that keeps a credential in the browser for so long, away from every script."""
+def cookie(name: str, value: str, path: str, seconds: float, *, is_secure: bool = False) -> str:
+    """Return the `Set-Cookie` value that keeps a credential in the browser for so long, away from every script.
+
+    Args:
+        name: of the cookie; one with a prefix never goes over plain http.
+        value: the credential.
+        path: where it goes.
+        seconds: how long it lasts.
+        is_secure: it never goes over plain http, whatever its name.
+    """
     life = max(0, min(int(seconds), _LONGEST_LIFE))
-    secure = "; Secure" if name.startswith("__") else ""
+    secure = "; Secure" if is_secure or name.startswith("__") else ""
     return f"{name}={value}; Path={path}; Max-Age={life}; HttpOnly; SameSite=Lax{secure}"

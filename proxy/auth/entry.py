@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from proxy import pages
 from proxy.activity import is_speculative
 from proxy.auth import cookies
+from proxy.auth.peers import says_https
 from proxy.auth.presented import query_token, token_of
 from proxy.errors import BadRequest, InvalidKey, MethodRefused, Unauthenticated
 from proxy.target import parse_target
@@ -106,6 +107,10 @@ class Entry:
         token = token_of(request.headers, target, is_https=self.is_https(request)) or ""
         return self._send(request, to, token, user, [to.base])
 
+    def _cookie(self, request: web.BaseRequest, name: str, value: str, path: str, seconds: float) -> str:
+        """Return a `Set-Cookie` value; `Secure` also behind an ingress that nobody has said to trust."""
+        return cookies.cookie(name, value, path, seconds, is_secure=says_https(request))
+
     def _send(self, request: web.BaseRequest, to: Target, token: str, user: User, paths: list[str]) -> web.Response:
         is_https = self.is_https(request)
         headers = {**pages.HEADERS, "Location": to.wire.decode("ascii"), "Referrer-Policy": "no-referrer"}
@@ -115,7 +120,7 @@ class Entry:
             name = cookies.name_of(path, is_https=is_https)
             if not cookies.fits(name, token):
                 raise BadRequest("token-too-long", "The token is too long for a cookie: send it as a bearer token.")
-            response.headers.add("Set-Cookie", cookies.cookie(name, token, path, life))
+            response.headers.add("Set-Cookie", self._cookie(request, name, token, path, life))
         return response
 
 

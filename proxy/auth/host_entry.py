@@ -140,7 +140,7 @@ class HostEntry(Entry):
         at = f"{target.path}/" if target.is_bare else target.path
         to = quote(at if target.query is None else f"{at}?{target.query}", safe="/")
         response = self._redirect(self._url(request, MAIN, f"{PATH}?to={to}&browser={fingerprint_of(state)}"))
-        response.headers.add(hdrs.SET_COOKIE, cookies.cookie(name, state, "/", _STATE_SECONDS))
+        response.headers.add(hdrs.SET_COOKIE, self._cookie(request, name, state, "/", _STATE_SECONDS))
         return response
 
     def _take(self, request: web.BaseRequest, target: Target, workspace_id: str) -> web.Response:
@@ -168,8 +168,8 @@ class HostEntry(Entry):
         name = self._name(request, SESSION)
         if not cookies.fits(name, session):
             raise BadRequest("token-too-long", "The session is too long for a cookie: send a token as a bearer token.")
-        response.headers.add(hdrs.SET_COOKIE, cookies.cookie(name, session, "/", life))
-        response.headers.add(hdrs.SET_COOKIE, cookies.cookie(self._name(request, STATE), "", "/", 0))
+        response.headers.add(hdrs.SET_COOKIE, self._cookie(request, name, session, "/", life))
+        response.headers.add(hdrs.SET_COOKIE, self._cookie(request, self._name(request, STATE), "", "/", 0))
         return response
 
     def _destination(self, asked: list[str], workspace_id: str) -> Target:

@@ -36,12 +36,21 @@ def trust(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[str], bool
     return is_trusted
 
 
+def says_https(request: web.BaseRequest) -> bool:
+    """Tell whether anybody says that the browser speaks https: enough to ask more of the browser, never less."""
+    return _PROTO in request.headers and _is_https(request)
+
+
+def _is_https(request: web.BaseRequest) -> bool:
+    return request.headers.getall(_PROTO)[-1].rpartition(",")[2].strip().lower() == "https"
+
+
 def https(is_trusted: Callable[[str], bool], *, is_tls: bool = False) -> Callable[[web.BaseRequest], bool]:
     """Return a predicate: does the browser speak https, as a trusted proxy says, or else as it is spoken here?"""
 
     def is_https(request: web.BaseRequest) -> bool:
         if _PROTO not in request.headers or not is_trusted(peer_of(request)):
             return is_tls
-        return request.headers.getall(_PROTO)[-1].rpartition(",")[2].strip().lower() == "https"
+        return _is_https(request)
 
     return is_https

@@ -74,11 +74,15 @@ async def test_behind_https_the_cookies_have_a_prefix(launch: Launch) -> None:
 
 
 async def test_nobody_but_a_trusted_proxy_says_https(launch: Launch) -> None:
+    """An ingress that was forgotten in `trusted_proxies` still has no cookie sent over plain http."""
     proxy = await launch(auth=JWT)
 
     answer = await told(proxy, f"/ws/demo/lab?token={GOOD}", *PAGE, "X-Forwarded-Proto: https")
+    plain = await told(proxy, f"/ws/demo/lab?token={GOOD}", *PAGE, "X-Forwarded-Proto: http")
 
     assert b"__" not in b"".join(answer.values(b"set-cookie"))
+    assert all(value.endswith(b"; Secure") for value in answer.values(b"set-cookie"))
+    assert not [value for value in plain.values(b"set-cookie") if b"Secure" in value]
 
 
 @pytest.mark.parametrize("lines", [("Accept: */*",), ("Sec-Fetch-Mode: cors", "Accept: text/html")])
