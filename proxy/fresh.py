@@ -81,13 +81,15 @@ class Fresh:
             is_new = seen != watched.seen
             if not is_new and watched.is_used:
                 continue
-            watched.seen = seen
+            watched.seen, watched.is_used = seen, False
             try:
                 watched.use()
             except (OSError, ValueError) as error:
-                watched.is_used = False
                 if is_new:
                     logger.error("%s cannot be used; what was read before stays in use: %s", watched.what, error)  # noqa: TRY400 - no defect
+            except Exception:
+                if is_new:
+                    logger.exception("%s: its use broke", watched.what)
             else:
                 watched.is_used = True
                 logger.info("%s has changed, and was read again", watched.what)

@@ -53,6 +53,31 @@ def test_a_file_is_used_at_once_and_again_only_when_its_content_has_changed(valu
     assert value.read == [1, 2]
 
 
+def test_a_defect_in_the_use_of_one_file_is_tried_again_and_keeps_no_other_from_being_read(
+    value: Value, caplog: pytest.LogCaptureFixture
+) -> None:
+    fresh, is_broken, broken = Fresh(HandClock()), False, Value(value.path)
+
+    def use() -> None:
+        if is_broken:
+            raise KeyError("number")
+        broken.use()
+
+    fresh.watch("the first", [value.path], use)
+    fresh.watch("the second", [value.path], value.use)
+    value.path.write_text("2")
+    is_broken = True
+    fresh.look()
+    fresh.look()
+    assert (broken.read, value.read) == ([1], [1, 2])
+    assert [record.message for record in caplog.records if record.exc_info] == ["the first: its use broke"]
+
+    is_broken = False
+    fresh.look()
+
+    assert broken.read == [1, 2]
+
+
 def test_what_cannot_be_used_at_first_is_the_caller_s_affair(tmp_path: Path) -> None:
     value, fresh = Value(tmp_path / "missing"), Fresh(HandClock())
 
@@ -140,4 +165,4 @@ async def test_it_looks_every_few_seconds_and_outlives_a_defect(value: Value, ca
     task.cancel()
 
     assert value.read == [1, 3]
-    assert "a look at changed files broke" in caplog.text
+    assert "the number: its use broke" in caplog.text
