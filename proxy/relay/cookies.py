@@ -6,12 +6,15 @@ Pure: bytes in, bytes out. Reads cookies as browsers do (RFC 6265bis section 5.6
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from proxy.cookie_names import is_ours, is_withheld
 
 _BLANK: Final = bytes(range(33)) + b"\x7f\x85\xa0"  # what some reader or other takes for whitespace
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_USUAL_NAME: Final = 64
+_known = lru_cache(maxsize=1024)(is_withheld)
 _LONGEST_ATTRIBUTE: Final = 1024  # browsers ignore a longer one, and go by the one before it
 
 
@@ -23,7 +26,7 @@ def without_credentials(value: bytes, more: tuple[bytes, ...] = ()) -> bytes:
         more: how further names of such cookies begin, in lower case.
     """
     pairs = value.split(b";")
-    kept = [pair for pair in pairs if not is_withheld(_name_of(pair), more)]
+    kept = [pair for pair in pairs if not _lets_in(pair, more)]
     if len(kept) == len(pairs):
         return value
     return b";".join(kept).lstrip(b" \t")
@@ -58,6 +61,14 @@ def held_to(base: bytes, value: bytes) -> bytes | None:
     if path.startswith(base) and len(path) <= _LONGEST_ATTRIBUTE:
         return value if is_fit else b";".join(kept) + b"; Path=" + path
     return b";".join(kept) + b"; Path=" + base
+
+
+def _lets_in(pair: bytes, more: tuple[bytes, ...]) -> bool:
+    """Tell whether a cookie lets somebody in. Of the same few names nearly each request has all."""
+    head = pair.partition(b"=")[0]
+    if len(head) > _USUAL_NAME or not head.strip(_BLANK):
+        return is_withheld(_name_of(pair), more)
+    return _known(head.strip(_BLANK), more)
 
 
 def _name_of(pair: bytes) -> bytes:
