@@ -25,12 +25,12 @@ from proxy.config import backend_name
 from proxy.file_limit import fit_connections
 from proxy.fresh import Fresh
 from proxy.gateway import Gateway
+from proxy.half_open import find_half_open_peers
 from proxy.hosting import make_hosting
 from proxy.measuring import measured
 from proxy.metrics import of_traffic
 from proxy.ops import Ops
 from proxy.own_secret import OwnSecret, is_own
-from proxy.relay.half_open import find_half_open_peers
 from proxy.relay.listener import EXCESS, Listener
 from proxy.relay.server import ClientServer, Limits
 from proxy.relay.tunnel import CLOSE_PATIENCE

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from proxy.counts import TrafficCounts
 from proxy.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
-from proxy.relay.half_open import find_half_open_peers
+from proxy.half_open import find_half_open_peers
 from proxy.relay.parting import Parting, end_writing, read_rest
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import Any, Final
 import uvloop
 from yarl import URL
 
+from proxy import half_open
 from proxy.app import App
 from proxy.config import Config
-from proxy.relay import half_open
 from proxy.workspace import Handle, Key
 from tests.gateway.conftest import MovingBackend
 from tests.relay.origin import Wire, ask_upgrade, frame, switch, until

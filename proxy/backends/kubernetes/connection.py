@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -22,9 +21,11 @@ from kubernetes_asyncio.config import ConfigException, load_incluster_config, lo
 
 from proxy.backends.kubernetes.api_errors import ApiUnavailable
 from proxy.errors import ConfigError
+from proxy.half_open import probing
 from proxy.version import __version__
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from proxy.clock import Clock
@@ -50,17 +51,7 @@ _UNREADABLE: Final = (
 )
 _log = logging.getLogger(__name__)
 _VERBS: Final = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
-# TCP finds a peer that vanished: after 30 s of silence, three probes 10 s apart.
-_TCP_OPTIONS: Final = tuple(
-    (level, getattr(socket, name), value)
-    for level, name, value in (
-        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
-        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
-        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
-    )
-    if hasattr(socket, name)
-)
+_TCP_OPTIONS: Final = probing(idle=30, interval=10, count=3)
 
 
 class Request(NamedTuple):
