@@ -88,6 +88,11 @@ class Ops:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        answer = self._look(request)
+        answer.force_close()  # there is room for few: who asks must not hold it until the next time
+        return answer
+
+    def _look(self, request: web.BaseRequest) -> web.Response:
         if request.method not in ("GET", "HEAD"):
             return _said("Only GET and HEAD are answered here.", status=405)
         match request.raw_path.partition("?")[0]:

@@ -35,6 +35,7 @@ async def serving(backend: Backend | None = None, **settings: Any) -> AsyncItera
 async def get(app: App, path: str, method: str = "GET") -> tuple[int, str]:
     async with ClientSession(app.ops.url) as client, client.request(method, path) as response:
         assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["Connection"] == "close"  # probes of many nodes must find room
         return response.status, await response.text()
 
 
