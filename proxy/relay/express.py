@@ -142,13 +142,23 @@ class ExpressConnection(ClientConnection):
         """Whether it waits for a request, of which nothing has been understood yet."""
         return self._carried is None and super().is_idle
 
+    @property
+    def _is_ready(self) -> bool:
+        """Whether every request before has been answered.
+
+        Where there is a precedent, nothing has come since that was, though aiohttp may take a turn or two of the loop
+        to be done with it: a client is often faster.
+        """
+        if self._close or self._force_close:
+            return False
+        return self._precedent is not None or (self._waiter is not None and not self._waiter.done())
+
     def data_received(self, data: bytes) -> None:
         """Take the express way if this is one plain request whose headers have a precedent."""
         if self._carried is not None:
             self.hand_over(self._carried)  # bytes behind a request
         elif self._express is not None and self._payload_parser is None:
-            waiter = self._waiter
-            if waiter is None or waiter.done() or self._part_bytes or len(data) > self._most or self._upgraded:
+            if not self._is_ready or self._part_bytes or len(data) > self._most or self._upgraded:
                 self._head = None
             elif self._precedent is None or not self._begin(self._express, self._precedent, data):
                 self._head = data

@@ -15,6 +15,7 @@ from proxy.auth.limits import Limits as UserLimits
 from proxy.auth.user import User
 from proxy.errors import Unauthenticated
 from proxy.relay import server
+from proxy.relay.express import ExpressConnection
 from proxy.relay.server import Limits
 from tests.auth.tokens import SECRET, token
 from tests.gateway.conftest import DEMO, TOKEN
@@ -25,6 +26,7 @@ from tests.relay.origin import PLAIN, Answers, ask, ask_upgrade, chunk, frame, s
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from proxy.relay.exchange import Order
     from proxy.relay.upstream import Connection
     from proxy.target import Target
     from tests.gateway.conftest import Launch, Proxy
@@ -651,3 +653,26 @@ async def test_websocket_can_follow_on_the_same_connection(launch: Launch) -> No
     assert await wire.take(len(request)) == request
     wire.send(frame(b"bye"))
     assert (await client.take_frame()).payload == b"bye"
+
+
+async def test_client_that_is_faster_than_the_end_of_the_ordinary_way_takes_it(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = Answers()
+    proxy = await launch(origin)
+    remember = ExpressConnection.remember
+
+    def go_on(self: ExpressConnection, order: Order, user: User) -> None:
+        remember(self, order, user)
+        self.data_received(ask("/ws/demo/fast"))
+
+    monkeypatch.setattr(ExpressConnection, "remember", go_on)
+    with watched() as taken:
+        client = await proxy.sent(ask("/ws/demo/first"))
+        answers = [await client.take_response() for _ in range(2)]
+        client.send(ask("/ws/demo/last"))
+        answers.append(await client.take_response())
+
+    assert [answer.body for answer in answers] == [b"ok"] * 3
+    assert taken == ["/ws/demo/fast", "/ws/demo/last"]
+    assert [seen.target for seen in origin.requests] == [b"/ws/demo/first", b"/ws/demo/fast", b"/ws/demo/last"]
