@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -30,8 +29,9 @@ if TYPE_CHECKING:
     from tests.cluster import Cluster
     from tests.faults.link import Link
 
-ECHO: Final = (sys.executable, "-ISs", str(Path(__file__).with_name("echo_server.py")), "/ws/{workspace_id}/")
-"""A command that speaks websocket too; see there."""
+_SOURCE: Final = Path(__file__).with_name("echo_server.py").read_text(encoding="utf-8")
+ECHO: Final = ("python", "-ISs", "-c", _SOURCE, "/ws/{workspace_id}/")
+"""A command that speaks websocket too; see there. Given as text: a pod has a /tmp of its own, without our files."""
 Labels = dict[str, str]
 
 
