@@ -60,7 +60,11 @@ async def test_hostile_request_means_the_same_behind_a_plain_one_with_its_own_he
     origin = Answers()
     proxy = await launch(origin, limits=HURRY)
     client = await proxy.sent(b"GET /ws/demo/warm HTTP/1.1\r\n", case.block)
-    first = await client.take_response()
+    try:
+        first = await client.take_response()
+    except asyncio.IncompleteReadError:  # the machine stood still for longer than HURRY lets a head take
+        client = await proxy.sent(b"GET /ws/demo/warm HTTP/1.1\r\n", case.block)
+        first = await client.take_response()
     if first.status != 200 or first.values(b"connection") == [b"close"]:  # nothing can follow such headers
         client = await proxy.sent(b"GET /ws/demo/warm HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await client.take_response()
