@@ -89,9 +89,9 @@ class ExpressWay:
             route = precedent.route
             if route is None or route.target is not found:
                 route = precedent.route = self._route(precedent.request, found)
-        except ProxyError:
-            return None
-        if route is None or not self._is_let_in(precedent, route):
+            if route is None or not self._is_let_in(precedent, route):
+                return None
+        except ProxyError:  # the ordinary way answers it
             return None
         _, key, touch = route
         handle, request, user = precedent.handle, precedent.request, precedent.user
