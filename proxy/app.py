@@ -208,6 +208,7 @@ class App:
         finally:
             for task in (closing, drained, hurry):
                 task.cancel()
+            await asyncio.wait((closing, drained, hurry))
         self.websockets.close_all()
         await self.supervisor.close()  # who waits for a start is told so
         if self.gateway.in_flight and not await self.gateway.drain(_LAST_WORD):
