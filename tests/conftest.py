@@ -71,6 +71,13 @@ def promtool() -> Path:
 
 
 @pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """The path of a Prometheus. Without one the test is skipped, or fails where the browser is required."""
+    found = shutil.which("prometheus")
+    return Path(found) if found else _leave_out(f"no prometheus found: {_HOW}")
+
+
+@pytest.fixture(scope="session")
 def nginx() -> Path:
     """The path of an nginx. Without one the test is skipped, or fails where the browser is required."""
     return find_nginx() or _leave_out(f"no nginx found: {_HOW}")

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from aiohttp import ClientSession
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.app import App
@@ -116,14 +119,52 @@ def test_table_of_metrics_is_the_generated_one() -> None:
     assert found[1].strip() == markdown().strip(), "run `make docs`"
 
 
-def test_policy_that_admits_prometheus_is_one_that_the_api_knows() -> None:
-    [policy] = [
-        found
-        for text in re.findall(r"^```yaml\n(.*?)^```", METRICS_PAGE, re.DOTALL | re.MULTILINE)
-        if "kind" in (found := yaml.safe_load(text))
-    ]
+def in_yaml(key: str) -> dict[str, Any]:
+    """Return the one example of the page about metrics that has this key."""
+    texts = re.findall(r"^```yaml\n(.*?)^```", METRICS_PAGE, re.DOTALL | re.MULTILINE)
+    [example] = [found for text in texts if key in (found := yaml.safe_load(text))]
+    assert isinstance(example, dict)
+    return example
 
-    assert complaints(policy) == []
+
+def test_policy_that_admits_prometheus_is_one_that_the_api_knows() -> None:
+    assert complaints(in_yaml("kind")) == []
+
+
+@pytest.mark.front
+def test_scrape_job_of_the_documentation_is_one_that_prometheus_takes(promtool: Path, tmp_path: Path) -> None:
+    config = {**in_yaml("scrape_configs"), "rule_files": [str(MONITORING / "alerts.yaml")]}
+    [job] = config["scrape_configs"]
+    assert job.pop("kubernetes_sd_configs")  # Debian's Prometheus is built without it
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
+
+    done = subprocess.run(
+        [promtool, "check", "config", tmp_path / "prometheus.yaml"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(ALERTS)} rules found" in done.stdout
+
+
+def lost(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
+    """Yield the place of everything of ours that is missing or other in theirs."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            yield from lost(value, theirs.get(key), f"{path}.{key}")
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+            yield from lost(*pair, f"{path}.{number}")
+    elif ours != theirs:
+        yield path.removeprefix(".")
+
+
+def test_dashboard_holds_nothing_that_grafanas_own_models_do_not_know() -> None:
+    register_default_plugins()  # of panels and queries, whose options are their own
+
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+
+    # How Grafana itself writes down what a variable asks for; only shown where variables are edited.
+    assert list(lost(DASHBOARD, read)) == ["templating.list.1.definition"]
 
 
 @pytest.mark.front
