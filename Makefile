@@ -57,8 +57,12 @@ docs: $(VENV)/.test ## write the tables of settings, activity, exit statuses and
 	        !inside' $(VENV)/$$table.md $$page > $(VENV)/page.md && cat $(VENV)/page.md > $$page; \
 	done
 
-site: $(VENV)/.docs ## build the documentation into build/site; any warning is an error
+site: $(VENV)/.docs ## build the documentation into build/site, and look at it; any warning is an error
+	@[ -e build/docs/package ] || { mkdir -p build/docs && command -v npm >/dev/null && cd build/docs \
+	    && npm pack --silent mermaid@11 >/dev/null && tar -xzf mermaid-*.tgz && rm mermaid-*.tgz; } \
+	    || echo "npm is missing, or did not get mermaid: pictures will be drawn by a script from unpkg.com" >&2
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
+	@$(BIN)/python -m tests.site
 
 dist: $(VENV)/.release ## build what is released into dist/, install it where nothing else is, and list its parts
 	@$(BIN)/python -m tests.release

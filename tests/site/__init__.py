@@ -1,0 +1,1 @@
+"""The documentation as it was built, looked at in a browser."""
