@@ -122,9 +122,9 @@ def start(client: Client, name: str, until: float, shown: Progress) -> dict[str,
         if time.monotonic() >= until:
             raise Failed(f"{name} does not run yet; it goes on starting.", Exit.GOES_ON)
         time.sleep(_TICK)
-        status = _patiently(client, shown, lambda: _look(client, name))
+        status = patiently(client, shown, lambda: _look(client, name))
         if client.is_new:  # another replica, or the proxy after a restart: neither need know of this start
-            status = _patiently(client, shown, lambda: _begin(client, name))
+            status = patiently(client, shown, lambda: _begin(client, name))
     return status
 
 
@@ -141,7 +141,7 @@ def stop(client: Client, name: str, until: float, shown: Progress, *, does_wait:
         if time.monotonic() >= until:
             raise Failed(f"{name} is not stopped yet; that goes on.", Exit.GOES_ON)
         time.sleep(_TICK)
-        status = _patiently(client, shown, lambda: _look(client, name))
+        status = patiently(client, shown, lambda: _look(client, name))
     if does_wait and code != HTTPStatus.OK and status["phase"] == "running":
         raise Failed(f"{name} could not be stopped: {_reason(status)}")
     return status
@@ -161,8 +161,12 @@ def _look(client: Client, name: str) -> dict[str, Any]:
     return dict(client.get(path_to(name)))
 
 
-def _patiently(client: Client, shown: Progress, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what is told; a proxy that is away, or restarts, is waited for."""
+def patiently(client: Client, shown: Progress, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what is told; a proxy that is away, or restarts, is waited for.
+
+    Raises:
+        Failed: what is told is no answer, or the proxy is away for longer than a restart takes.
+    """
     away_until = time.monotonic() + _AWAY
     while True:
         try:

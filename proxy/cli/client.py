@@ -206,10 +206,12 @@ class Client:
                     raise
                 self._connection.close()  # it was closed while nothing was asked: what was sent was not read
                 answer = self._exchange(method, path, body, headers)
-        except (OSError, http.client.HTTPException) as error:
+        except BaseException as error:  # Ctrl-C too: what it had asked for must not answer what is asked next
             self._connection.close()
             self.is_new = True
-            raise Away(f"{self.server} cannot be reached: {_words(error)}") from error
+            if isinstance(error, OSError | http.client.HTTPException):
+                raise Away(f"{self.server} cannot be reached: {_words(error)}") from error
+            raise
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:

@@ -1,8 +1,9 @@
 """A stand-in for JupyterLab that starts in a tenth of a second: `notebook.py PORT BASE_URL ROOT`.
 
-It answers 200 to every GET, and keeps files as `api/contents` does. What it is called decides how it starts: `slow…`
-waits for a file `go` beside its directory, `broken…` ends with status 3, `chatty…` writes much, and what a terminal
-would obey. It logs its token, as one should not.
+It answers 200 to every GET, has no kernels (with `mute` as a fourth argument it does not say so), and keeps files as
+`api/contents` does. What it is called decides how it starts: `slow…` waits for a file `go` beside its directory,
+`broken…` ends with status 3, `chatty…` writes much, and what a terminal would obey. It logs its token, as one should
+not.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class Notebook(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         file = self._file()
-        if file is None:
+        if self.path in (f"{BASE_URL}api/kernels", f"{BASE_URL}api/terminals") and "mute" not in sys.argv:
+            self._answer(200, [])
+        elif file is None:
             self._answer(200, {"version": "0"})
         elif file.exists():
             self._answer(200, {"type": "file", "content": file.read_text()})

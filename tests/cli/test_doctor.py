@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from proxy import __version__, cli
 from proxy.backends.kubernetes.permissions import WORKSPACE_RULES
+from proxy.cli.client import Answer
 from proxy.cli.doctor.finding import State, of_date
+from proxy.cli.doctor.reap import Unreaped, reap
+from proxy.cli.progress import Lines
 from proxy.config import Config
-from tests.cli import Asking, run
+from tests.cli import NOTEBOOK_COMMAND, Asking, run
 from tests.cli.test_client import answering, http, problem
 from tests.cluster.resources import CLAIMS, DEPLOYMENTS, SECRETS
 from tests.cluster.threaded import ThreadedCluster
 from tests.cluster.tls import make_server_context
+from tests.e2e import until
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from proxy.cli.client import Client
     from tests.e2e import Proxy
 
 RULES = {(verb, group, resource) for group, resource, verbs in WORKSPACE_RULES for verb in verbs}
@@ -320,15 +328,32 @@ def test_name_that_has_no_address_is_named(capsys: pytest.CaptureFixture[str]) -
 # A throwaway workspace ------------------------------------------------------------------------------------------------
 
 
-def test_smoke_takes_a_workspace_through_its_life_and_leaves_nothing(proxy: Proxy) -> None:
+REAPS_SOON = ("--idle-ttl=1s", "--reap-interval=0.3s", "--reap-grace=0.2s", "--stop-grace=1s")
+LIFE = ("start", "write", "reap", "wake", "read", "remove")
+
+
+def smoked(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
+    """Return what was found in each step of a smoke test."""
+    found = json.loads(done.stdout)["findings"]
+    return {each["check"].removeprefix("smoke: "): each for each in found if each["check"].startswith("smoke: ")}
+
+
+def nothing_is_left(proxy: Proxy) -> bool:
+    return not list(proxy.root.glob("doctor-*")) and not any("doctor-" in each for each in proxy.others().values())
+
+
+def test_smoke_takes_a_workspace_through_its_life_and_leaves_nothing(begin: Callable[..., Proxy]) -> None:
+    proxy = begin(*REAPS_SOON)
+
     done = Asking(proxy.url)("doctor", "--backend=local", f"--local-root={proxy.root}", "--smoke", "-o", "json")
 
-    found = json.loads(done.stdout)["findings"]
-    smoke = {each["check"].partition("smoke: ")[2]: each["state"] for each in found if "smoke" in each["check"]}
-    assert smoke == dict.fromkeys(("start", "write", "stop", "wake", "read", "remove"), "ok"), done.stdout
+    found = smoked(done)
+    assert {step: each["state"] for step, each in found.items()} == dict.fromkeys(LIFE, "ok"), done.stdout
     assert done.returncode == 0
-    assert not list(proxy.root.glob("doctor-*"))
-    assert not [pid for pid, command in proxy.others().items() if "doctor-" in command]
+    assert found["reap"]["words"].startswith("The proxy stopped it: It has not been used for 1s. (")
+    assert "Waiting for the reaper: it may stop it from " in done.stderr
+    assert "workspace reaped: id=doctor-" in proxy.log()
+    assert nothing_is_left(proxy)
 
 
 def test_smoke_that_fails_says_at_what_and_leaves_nothing(begin: Callable[..., Proxy]) -> None:
@@ -336,29 +361,175 @@ def test_smoke_that_fails_says_at_what_and_leaves_nothing(begin: Callable[..., P
 
     done = Asking(proxy.url)("doctor", "--backend=local", f"--local-root={proxy.root}", "--smoke", "-o", "json")
 
-    found = {each["check"]: each for each in json.loads(done.stdout)["findings"]}
+    found = smoked(done)
     assert done.returncode == 1
-    assert found["smoke: start"]["state"] == "wrong"
-    assert "it exited with status 3" in found["smoke: start"]["words"]
-    assert "smoke: write" not in found
-    assert found["smoke: remove"]["state"] == "ok"
-    assert not list(proxy.root.glob("doctor-*"))
+    assert found["start"]["state"] == "wrong"
+    assert "it exited with status 3" in found["start"]["words"]
+    assert list(found) == ["start", "remove"]
+    assert found["remove"]["state"] == "ok"
+    assert nothing_is_left(proxy)
+
+
+def test_smoke_says_what_keeps_a_workspace_from_being_reaped(begin: Callable[..., Proxy]) -> None:
+    proxy = begin(*REAPS_SOON, f"{NOTEBOOK_COMMAND} mute")
+
+    done = Asking(proxy.url)(
+        "doctor", "--backend=local", f"--local-root={proxy.root}", "--smoke", "--timeout=4s", "-o", "json"
+    )
+
+    found = smoked(done)
+    assert done.returncode == 1
+    assert list(found) == ["start", "write", "reap", "remove"]
+    assert found["reap"]["state"] == "wrong"
+    assert found["reap"]["words"] == "It was not reaped within 4 s: It does not say what its kernels do."
+    assert "api/kernels" in found["reap"]["advice"]
+    assert nothing_is_left(proxy)
+
+
+@pytest.mark.parametrize(
+    ("of_proxy", "of_doctor", "step", "told"),
+    [
+        (
+            "--reaper=off",
+            "--smoke",
+            "reap",
+            ("warning", "No reap can be seen here: Nothing is stopped for being idle: "),
+        ),
+        ("--reaper=on", "--no-reap", "stop", ("ok", "It was stopped through the API.")),
+    ],
+)
+def test_smoke_stops_what_is_not_to_be_reaped(
+    begin: Callable[..., Proxy], of_proxy: str, of_doctor: str, step: str, told: tuple[str, str]
+) -> None:
+    proxy = begin(of_proxy)
+
+    done = Asking(proxy.url)(
+        "doctor", "--backend=local", f"--local-root={proxy.root}", "--smoke", "-o", "json", of_doctor
+    )
+
+    found = smoked(done)
+    assert done.returncode == 0, done.stdout
+    assert list(found) == ["start", "write", step, "wake", "read", "remove"]
+    assert found[step]["state"] == told[0]
+    assert found[step]["words"].startswith(told[1])
+    assert "It was stopped through the API." in found[step]["words"]
+    assert nothing_is_left(proxy)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_smoke_that_is_interrupted_while_it_waits_leaves_nothing(
+    proxy: Proxy, ask: Asking, number: signal.Signals
+) -> None:
+    process = ask.begin("doctor", "--backend=local", f"--local-root={proxy.root}", "--smoke")
+
+    def idle_ttl() -> object:  # the operator's is four hours: it gets the shortest that there is
+        [found] = [each for each in proxy.get("/api/workspaces").json()["workspaces"] if each["phase"] == "running"]
+        return found["settings"]["idle_ttl"]
+
+    until(lambda: list(proxy.root.glob("doctor-*/doctor.txt")), "the file is written")
+    until(lambda: idle_ttl() == "1m", "it waits for the reaper")
+
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130, err
+    assert "ok       smoke: write: " in out
+    assert "Removing workspace doctor-" in err
+    assert "Traceback" not in err
+    assert nothing_is_left(proxy)
+
+
+def test_smoke_whose_output_nobody_reads_on_leaves_nothing(proxy: Proxy, ask: Asking) -> None:
+    process = ask.begin("doctor", "--backend=local", f"--local-root={proxy.root}", "--smoke")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "smoke: start" in line:
+            break
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        err = process.stderr.read()
+
+    assert (process.wait(30), "Traceback" in err) == (0, False), err
+    assert "Removing workspace doctor-" in err
+    assert nothing_is_left(proxy)
+
+
+class Watched:
+    """A proxy that tells one state of a workspace after the other, and takes settings."""
+
+    server = "http://127.0.0.1:1"
+
+    def __init__(self, *told: dict[str, Any]) -> None:
+        self.told = list(told)
+        self.idle_ttls: list[str | None] = []
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self.told.pop(0) if len(self.told) > 1 else self.told[0]
+
+    def ask(self, method: str, path: str, body: dict[str, Any]) -> Answer:
+        assert (method, path) == ("PATCH", "/api/workspaces/doctor-1/settings")
+        self.idle_ttls.append(body["idle_ttl"])
+        return Answer(200, Message(), json.dumps(self.told[0]).encode())
+
+
+def state_of(phase: str, **more: Any) -> dict[str, Any]:
+    far = (datetime.now(UTC) + timedelta(hours=4)).isoformat()
+    return {
+        "phase": phase,
+        "fate": "in-use",
+        "why": "It was used.",
+        "due_at": far,
+        "stopped": None,
+        "happenings": [],
+    } | more
+
+
+def waited_for(*told: dict[str, Any]) -> tuple[str, list[str | None]]:
+    watched = Watched(*told)
+    return reap(cast("Client", watched), "doctor-1", 5, Lines()), watched.idle_ttls
+
+
+def test_idle_ttl_of_the_throwaway_workspace_is_the_operators_again_after_its_reap() -> None:
+    end = state_of("stopped", stopped={"reason": "It has not been used for 1m."})
+
+    assert waited_for(state_of("running"), state_of("running"), state_of("stopping"), end) == (
+        "It has not been used for 1m.",
+        ["1m", None],
+    )
+
+
+def test_idle_ttl_that_is_short_is_left_alone() -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+    end = state_of("stopped", stopped={"reason": "It has not been used for 5s."})
+
+    assert waited_for(state_of("running", due_at=soon), end) == ("It has not been used for 5s.", [])
+
+
+def test_server_that_ends_by_itself_was_not_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.cli.doctor.reap._NOTED", 0.1)
+    end = state_of("stopped", happenings=[{"reason": "it was killed (SIGKILL)"}])
+
+    with pytest.raises(Unreaped, match="not reaped, but ended by itself: it was killed"):
+        waited_for(state_of("running"), end)
 
 
 def test_smoke_on_a_cluster_with_jupyterlab_removes_the_claim_it_had_made(begin: Callable[..., Proxy]) -> None:
     with ThreadedCluster(default_image="jupyter") as cluster:
         mine = cluster.do(lambda double: double.kubeconfig(double.add_user("proxy", RULES, ["default"])))
         flags = ("--backend=kubernetes", "--workspace-pvc-size=1Gi")
-        proxy = begin(*flags, f"--kubeconfig={mine}")
+        proxy = begin(*flags, *REAPS_SOON, f"--kubeconfig={mine}")
         ask = Asking(proxy.url)
         admin = cluster.do(lambda double: double.kubeconfig())
 
-        allowed = json.loads(ask("doctor", *flags, f"--kubeconfig={admin}", "--smoke", "-o", "json").stdout)
+        done = ask("doctor", *flags, f"--kubeconfig={admin}", "--smoke", "-o", "json")
         claims = cluster.do(lambda double: [each["metadata"]["name"] for each in double.store.items(CLAIMS)])
         workspaces = cluster.do(lambda double: double.store.items(DEPLOYMENTS))
 
-    smoke = {each["check"]: each["state"] for each in allowed["findings"] if "smoke" in each["check"]}
-    assert list(smoke.values()) == ["ok"] * 6, allowed
+    found = smoked(done)
+    assert {step: each["state"] for step, each in found.items()} == dict.fromkeys(LIFE, "ok"), done.stdout
+    assert found["reap"]["words"].startswith("The proxy stopped it: It has not been used for 1s. (")
+    assert "workspace reaped: id=doctor-" in proxy.log()
     assert (claims, list(workspaces)) == ([], [])
     assert proxy.stop() == 0
 
@@ -368,7 +539,7 @@ def test_smoke_says_what_it_may_not_remove(
 ) -> None:
     proxy = begin(*on_cluster)  # whose notebook servers keep no files as Jupyter does
 
-    done = Asking(proxy.url)("doctor", *on_cluster, "--smoke", "-o", "json")
+    done = Asking(proxy.url)("doctor", *on_cluster, "--smoke", "--no-reap", "-o", "json")
 
     found = {each["check"]: each for each in json.loads(done.stdout)["findings"]}
     [name] = cluster.do(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.cli.acting import duration_of
 from proxy.cli.client import add_server, checked_id, client_of
 from proxy.cli.doctor import machine
 from proxy.cli.doctor.finding import Finding, State
@@ -19,13 +21,14 @@ from proxy.cli.terminal import add_output, clean, ending, write_json
 from proxy.config import client_variables, is_in_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from proxy.cli.terminal import Commands
     from proxy.config import Config
 
 _SOME_ID: Final = "doctor"
-_OWN: Final = ("server", "token_file", "output", "id", "smoke", "remote", "timeout")
+_USUAL: Final = "10m"
+_OWN: Final = ("server", "token_file", "output", "id", "smoke", "remote", "timeout", "no_reap")
 
 
 def add(commands: Commands) -> None:
@@ -37,12 +40,27 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--smoke",
         action="store_true",
-        help="have the proxy start a throwaway workspace, write a file, stop it, wake it and read the file; then "
-        "remove all of it",
+        help="have the proxy start a throwaway workspace, write a file, wait until it is reaped, wake it and read the "
+        "file; then remove all of it",
     )
-    parser.add_argument("--timeout", metavar="DURATION", help="how long each start of --smoke may take (default: 10m)")
+    parser.add_argument(
+        "--no-reap",
+        action="store_true",
+        help="let --smoke stop the workspace through the API: the reaper takes a minute, and reap_interval and "
+        "reap_grace",
+    )
+    parser.add_argument("--timeout", metavar="DURATION", help="how long each step of --smoke may take (default: 10m)")
     add_output(parser)
-    parser.set_defaults(run=run, remote=False, smoke=False, server=None, token_file=None, id=_SOME_ID, timeout="10m")
+    parser.set_defaults(
+        run=run,
+        remote=False,
+        smoke=False,
+        no_reap=False,
+        server=None,
+        token_file=None,
+        id=_SOME_ID,
+        timeout=_USUAL,
+    )
 
 
 @ending
@@ -50,12 +68,14 @@ def run(given: dict[str, Any]) -> int:
     """Look, and tell what was found; the status says whether anything is wrong."""
     own = {name: given.pop(name) for name in _OWN}
     checked_id(own)
+    duration_of("--timeout", own["timeout"])
     config, _ = settings_of(given)
     found: list[Finding] = []
-    for finding in _all(config, own):
-        found.append(finding)
-        if own["output"] == "text":
-            _show(finding)
+    with closing(_all(config, own)) as findings:  # so that --smoke removes what it has made, whatever ends this
+        for finding in findings:
+            found.append(finding)
+            if own["output"] == "text":
+                _show(finding)
     wrong = [finding for finding in found if finding.state is State.WRONG]
     if own["output"] == "json":
         write_json({"is_well": not wrong, "findings": [finding.told() for finding in found]})
@@ -64,7 +84,7 @@ def run(given: dict[str, Any]) -> int:
     return Exit.FAILED if wrong else Exit.DONE
 
 
-def _all(config: Config, own: dict[str, Any]) -> Iterator[Finding]:
+def _all(config: Config, own: dict[str, Any]) -> Generator[Finding]:
     backend = config.backend
     if backend == "auto":
         backend = "kubernetes" if is_in_cluster() else "local"
@@ -87,7 +107,8 @@ def _all(config: Config, own: dict[str, Any]) -> Iterator[Finding]:
         if own["smoke"] and any(finding.state is State.WRONG for finding in looked):
             yield Finding("smoke", State.LEFT_OUT, "The proxy cannot be asked.")
         elif own["smoke"]:
-            yield from smoke.look(client, None if own["remote"] else (config, backend), own["timeout"])
+            here = None if own["remote"] else (config, backend)
+            yield from smoke.look(client, here, own["timeout"], does_reap=not own["no_reap"])
 
 
 def _show(finding: Finding) -> None:

@@ -7,14 +7,18 @@ its settings, reaches it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import shutil
+import signal
+import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.cli.acting import duration_of, start, stop
-from proxy.cli.client import Problem
+from proxy.cli.client import Problem, path_to
 from proxy.cli.doctor.finding import Finding, State
+from proxy.cli.doctor.reap import Unreapable, Unreaped, reap
 from proxy.cli.exits import Exit, Failed
 from proxy.cli.progress import progress
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
     Here: TypeAlias = tuple[Config, str] | None
     """The settings and the backend of this machine, or that none of it is to be looked at."""
+    Words: TypeAlias = str | tuple[State, str]
+    """What was done; with a state, where that is not plainly well."""
 
 _NAME: Final = "doctor.txt"
 _TICK: Final = 0.5  # seconds
@@ -34,102 +40,138 @@ _NOT_YET: Final = frozenset({"not-ready", "not-running"})
 _STOP: Final = 120.0  # seconds that a stop may take
 
 
-def look(client: Client, here: Here, timeout: str) -> Iterator[Finding]:
-    """Start a workspace, write a file, stop it, wake it, read the file; then remove all of it."""
-    patience = duration_of("--timeout", timeout)
-    name = f"doctor-{secrets.token_hex(4)}"
-    content = secrets.token_hex(16)
-    path = f"/ws/{name}/api/contents/{_NAME}"
-    model = {"type": "file", "format": "text", "content": content}
+def look(client: Client, here: Here, timeout: str, *, does_reap: bool) -> Iterator[Finding]:
+    """Start a workspace, write a file, have it reaped, wake it, read the file; then remove all of it.
 
-    def write() -> str:
-        client.ask("PUT", path, model)
-        return "A file was written through its contents API."
-
-    def wake() -> str:
-        _wake(client, path, patience)
-        return "A request for the file woke it."
-
-    def read() -> str:
-        if client.get(f"{path}?content=1").get("content") != content:
-            raise Failed("The file was there, but not with what was written.")
-        return "The file was read back: the volume keeps files."
-
-    steps: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("start", lambda: _start(client, name, patience)),
-        ("write", write),
-        ("stop", lambda: _stop(client, name)),
-        ("wake", wake),
-        ("read", read),
-    )
-    done: set[str] = set()
+    Args:
+        client: asks the proxy.
+        here: within whose reach the volume may be.
+        timeout: how long each step may take, as it was given.
+        does_reap: wait for the reaper; otherwise the workspace is stopped through the API.
+    """
+    life = _Life(client, duration_of("--timeout", timeout))
+    stop = ("reap", life.reap) if does_reap else ("stop", life.stop)
+    steps = (("start", life.start), ("write", life.write), stop, ("wake", life.wake), ("read", life.read))
     try:
-        for step, do in steps:
-            finding = _timed(f"smoke: {step}", do)
-            yield finding
-            if finding.state is State.WRONG:
-                break
-            done.add(step)
-    finally:
-        # To ask for the file would start the workspace once more, if the start is what has failed.
-        left = _remove(client, name, path if "write" in done else "", here)
+        with _ended_by_signals():
+            for step, do in steps:
+                finding = _timed(f"smoke: {step}", do)
+                yield finding
+                if finding.state is State.WRONG:
+                    break
+            left = life.remove(here)
+    except BaseException:  # Ctrl-C, or nobody reads on
+        sys.stderr.write(f"Removing workspace {life.name}\n")
+        left = life.remove(here)
+        if left.state is not State.OK:
+            sys.stderr.write(f"{left.words} {left.advice}\n")
+        raise
     yield left
 
 
-def _timed(check: str, do: Callable[[], str]) -> Finding:
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end it as Ctrl-C does: by default they would leave the workspace behind."""
+    former = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+class _Life:
+    """One throwaway workspace, and what is done to it; each step returns in words what was done.
+
+    Args:
+        client: asks the proxy.
+        patience: the seconds that each step may take.
+    """
+
+    def __init__(self, client: Client, patience: float) -> None:
+        self.name = f"doctor-{secrets.token_hex(4)}"
+        self._client = client
+        self._patience = patience
+        self._content = secrets.token_hex(16)
+        self._path = f"/ws/{self.name}/api/contents/{_NAME}"
+        self._found: Any = None
+        self._is_written = False
+
+    def start(self) -> str:
+        with progress() as shown:
+            start(self._client, self.name, time.monotonic() + self._patience, shown)
+        return f"Workspace {self.name} was started, and answers."
+
+    def write(self) -> str:
+        self._is_written = True  # also where the answer is lost
+        self._client.ask("PUT", self._path, {"type": "file", "format": "text", "content": self._content})
+        return "A file was written through its contents API."
+
+    def reap(self) -> Words:
+        """Wait until it is reaped; where that cannot be, stop it, and say so."""
+        try:
+            with progress() as shown:
+                return f"The proxy stopped it: {reap(self._client, self.name, self._patience, shown)}"
+        except Unreapable as error:
+            return State.WARNING, f"No reap can be seen here: {error} {self.stop()}"
+
+    def stop(self) -> str:
+        with progress() as shown:
+            stop(self._client, self.name, time.monotonic() + _STOP, shown)
+        return "It was stopped through the API."
+
+    def wake(self) -> str:
+        """Ask for the file until it is there: a request is held for a while, and the start goes on after it."""
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                self._found = self._client.get(f"{self._path}?content=1").get("content")
+            except Problem as error:
+                if error.code not in _NOT_YET or time.monotonic() >= until:
+                    raise
+                time.sleep(_TICK)
+            else:
+                return "A request for the file woke it."
+
+    def read(self) -> str:
+        if self._found != self._content:
+            raise Failed("The file was there, but not with what was written.")
+        return "The file was read back: the volume keeps files."
+
+    def remove(self, here: Here) -> Finding:
+        """Remove what was made; say what could not be."""
+        left: list[str] = []
+        try:
+            # To ask for the file of what does not run would start it once more.
+            if self._is_written and self._client.get(path_to(self.name))["phase"] == "running":
+                self._client.ask("DELETE", self._path)
+                self._is_written = False
+        except Failed:
+            pass  # of which is told below, unless it goes with its volume
+        try:
+            self.stop()
+        except Failed as error:
+            left.append(f"the notebook server ({error})")
+        if kept := f"the volume of {self.name}" if here is None else _remove_volume(self.name, *here):
+            left += [f"the file {_NAME}"] * self._is_written + [kept]
+        if left:
+            by_hand = _BY_HAND.format(name=self.name)
+            return Finding("smoke: remove", State.WARNING, f"Left behind: {'; '.join(left)}.", by_hand)
+        return Finding("smoke: remove", State.OK, f"Nothing of {self.name} is left.")
+
+
+def _timed(check: str, do: Callable[[], Words]) -> Finding:
     """Take a step; tell how long it took, or what is wrong."""
     began = time.monotonic()
     try:
-        words = do()
+        found = do()
+    except Unreaped as error:
+        return Finding(check, State.WRONG, str(error), error.advice)
     except Failed as error:
         advice = "The proxy's own log, and `notebook-proxy show` of a workspace that fails, tell more."
         return Finding(check, State.WRONG, str(error), "" if error.status is Exit.REFUSED else advice)
-    return Finding(check, State.OK, f"{words} ({time.monotonic() - began:.1f} s)")
-
-
-def _start(client: Client, name: str, patience: float) -> str:
-    with progress() as shown:
-        start(client, name, time.monotonic() + patience, shown)
-    return f"Workspace {name} was started, and answers."
-
-
-def _stop(client: Client, name: str) -> str:
-    with progress() as shown:
-        stop(client, name, time.monotonic() + _STOP, shown)
-    return "It was stopped, as an idle one is."
-
-
-def _wake(client: Client, path: str, patience: float) -> None:
-    """Ask for the file until it is there: a request is held for a while, and the start goes on after it."""
-    until = time.monotonic() + patience
-    while True:
-        try:
-            client.get(f"{path}?content=1")
-        except Problem as error:
-            if error.code not in _NOT_YET or time.monotonic() >= until:
-                raise
-            time.sleep(_TICK)
-        else:
-            return
-
-
-def _remove(client: Client, name: str, path: str, here: Here) -> Finding:
-    """Remove what was made; say what could not be."""
-    left: list[str] = []
-    if path:
-        try:
-            client.ask("DELETE", path)
-        except Failed:
-            left.append(f"the file {_NAME}")
-    try:
-        _stop(client, name)
-    except Failed as error:
-        left.append(f"the notebook server ({error})")
-    if here is None or (kept := _remove_volume(name, *here)):
-        left.append(f"the volume of {name}" if here is None else kept)
-    if left:
-        return Finding("smoke: remove", State.WARNING, f"Left behind: {'; '.join(left)}.", _BY_HAND.format(name=name))
-    return Finding("smoke: remove", State.OK, f"Nothing of {name} is left.")
+    state, words = (State.OK, found) if isinstance(found, str) else found
+    return Finding(check, state, f"{words} ({time.monotonic() - began:.1f} s)")
 
 
 _BY_HAND: Final = (
