@@ -66,4 +66,6 @@ class AccessLog:
 def path_of(target: str) -> str:
     """Return the path of a request's target, and nothing of its query or authority."""
     path = re.split(r"[?#]", _AUTHORITY.sub("", target, count=1), maxsplit=1)[0]
+    if not path.startswith(("/", "*")):
+        return ""  # a CONNECT's authority, or the like
     return path if len(path) <= _MOST else path[:_MOST] + "…"

@@ -109,7 +109,9 @@ class App:
                 every = self.config.access_log_sample if self.config.access_log == "sampled" else 1
                 handle = AccessLog(handle, every).handle
             express = gateway.express if self.config.access_log == "off" else None  # the log is to see each request
-            server = ClientServer(handle, limits=limits, shed=gateway.shed, express=express)
+            server = ClientServer(
+                handle, limits=limits, shed=gateway.shed, express=express, on_refused=pool.counts.refused
+            )
             self.metrics.add(of_traffic(pool.counts, gateway, self.websockets, server))
             stack.push_async_callback(self._end_connections, server)
             sock = _bind(*self.config.address, self.config.client_stall_timeout.total_seconds())
@@ -164,7 +166,7 @@ class App:
         if is_own(self.config):
             own = OwnSecret(self.config, secrets.for_tokens, self.vitals, SystemClock())
             secrets.source = await stack.enter_async_context(own)
-        return await stack.enter_async_context(make_door(self.config, secrets=secrets))
+        return await stack.enter_async_context(make_door(self.config, secrets=secrets, vitals=self.vitals))
 
     @contextlib.asynccontextmanager
     async def _background(self, work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:

@@ -16,6 +16,8 @@ from proxy.workspace import Event
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from proxy.errors import ProxyError
+
 Labels: TypeAlias = tuple[str, ...]
 
 OTHER: Final = "other"
@@ -191,7 +193,7 @@ class TrafficCounts:
     Attributes:
         relayed: answers of notebook servers to HTTP, by status.
         handshakes: the same to websocket handshakes.
-        own: the proxy's own answers, by class (`workspace`, `websocket`, `proxy`) and status.
+        own: the proxy's own answers, by class (`workspace`, `websocket`, `proxy`, `refused`) and status.
         errors: what own answers said was wrong, by code.
         first_byte: seconds from sending a request to the notebook server until its answer's head has come.
         whole: seconds until the answer's last byte.
@@ -233,6 +235,11 @@ class TrafficCounts:
         histogram = self.whole
         histogram.counts[bisect_left(REQUEST_SECONDS, whole)] += 1
         histogram.total += whole
+
+    def refused(self, error: ProxyError) -> None:
+        """Count an answer to what was not read to the end, or came where there was no room."""
+        self.errors.add(error.code)
+        self.own.add("refused", str(error.status))
 
     def answered_itself(self, path: str, status: int, *, is_upgrade: bool) -> None:
         """Count an answer of the proxy's own.

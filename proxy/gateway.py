@@ -185,8 +185,10 @@ class Gateway:
 
     async def shed(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer the one request of a connection for which there is no room."""
+        error = TooManyConnections()
         self._counts.shed += 1
-        response = answers.of_error(request, TooManyConnections())
+        self._counts.refused(error)
+        response = answers.of_error(request, error)
         response.force_close()
         return response
 

@@ -42,7 +42,8 @@ METRICS: Final = (
         "counter",
         ("class", "status"),
         "answers by status: to requests for a `workspace` and to handshakes of a `websocket`, whoever answered, and of "
-        "the `proxy` itself (dashboard, API, `/_proxy/`); an unusual status is told as 2xx to 9xx",
+        "the `proxy` itself (dashboard, API, `/_proxy/`); `refused` is what was no request, too large or too late, or "
+        "came on a connection too many; an unusual status is told as 2xx to 9xx",
     ),
     Metric("errors", "counter", ("code",), "answers in which the proxy said what was wrong, by the problem's code"),
     Metric("requests_in_flight", "gauge", (), "requests and websockets that are being carried or answered"),

@@ -64,9 +64,16 @@ class Ops:
         except OSError as error:
             reason = error.strerror or str(error)
             if listen == _DEFAULT and error.errno == errno.EADDRINUSE:
-                logger.warning("ops_listen = %s: %s; nobody can ask for this proxy's health", listen, reason)
+                logger.warning(
+                    "ops_listen = %s: %s; nobody can ask for this proxy's health: give it an address of its own with "
+                    "--ops-listen, or say off",
+                    listen,
+                    reason,
+                )
                 return
-            raise ConfigError(f"ops_listen = {listen!r}: cannot listen there: {reason}") from error
+            raise ConfigError(
+                f"ops_listen = {listen!r}: cannot listen there: {reason}; choose another address, or off"
+            ) from error
         self._server = ClientServer(self._answer, limits=_LIMITS)
         self._listener = Listener(sock, self._server, _LIMITS.max_connections)
         self._listener.start()

@@ -24,15 +24,19 @@ if TYPE_CHECKING:
     from proxy.auth.jwks import Jwks
     from proxy.auth.keys import KeySet
     from proxy.config import Config
+    from proxy.vitals import Vitals
 
 
-def make_door(config: Config, clock: Clock | None = None, secrets: Secrets | None = None) -> Door:
+def make_door(
+    config: Config, clock: Clock | None = None, secrets: Secrets | None = None, vitals: Vitals | None = None
+) -> Door:
     """Return the door that the settings ask for.
 
     Args:
         config: checked settings.
         clock: tells what has expired.
         secrets: by default what the settings have.
+        vitals: is told of what runs in the background, and what is waited for.
 
     Raises:
         ConfigError: it cannot be built from them.
@@ -42,7 +46,7 @@ def make_door(config: Config, clock: Clock | None = None, secrets: Secrets | Non
     access, limits = _access(config, clock), _limits(config, clock)
     match config.auth:
         case "jwt":
-            return _tokens(config, clock, access, limits, secrets)
+            return _tokens(config, clock, access, limits, secrets=secrets, vitals=vitals)
         case "forward":
             return _forwarded(config, clock, access, limits, secrets)
         case _:
@@ -64,12 +68,14 @@ def seen_https(config: Config) -> Callable[[web.BaseRequest], bool]:
     return https(trust(config.trusted_proxies), is_tls=bool(config.tls_cert))
 
 
-def _tokens(config: Config, clock: Clock, access: Access, limits: Limits, secrets: Secrets) -> Door:
+def _tokens(
+    config: Config, clock: Clock, access: Access, limits: Limits, *, secrets: Secrets, vitals: Vitals | None
+) -> Door:
     from proxy.auth.jwks import Jwks  # noqa: PLC0415 - the library and what it stands on take 10 MB, and 0.1 s
     from proxy.auth.tokens import Tokens, Verifier  # noqa: PLC0415 - the same
 
     keys = _keys(config, secrets)
-    published = Jwks(config.jwt_jwks_url, keys, clock) if config.jwt_jwks_url else None
+    published = Jwks(config.jwt_jwks_url, keys, clock, vitals) if config.jwt_jwks_url else None
     verifier = Verifier(keys, _algorithms(config), config.jwt_issuer, config.jwt_audience, clock)
     is_https = seen_https(config)
     reader = Tokens(verifier, keys, is_https, clock, published or secrets.source)

@@ -17,12 +17,14 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar
 
 from proxy.auth.keys import MOST, KeySet, VerificationKey, algorithm_of
 from proxy.errors import KeysUnavailable
+from proxy.vitals import Vitals
 
 if TYPE_CHECKING:
     from proxy.clock import Clock
 
 logger = logging.getLogger(__name__)
 
+_EXPECTED: Final = "the keys of its tokens' issuer"
 _LARGEST: Final = 256 * 1024
 _DEADLINE: Final = 5.0  # seconds for a whole fetch
 _FRESH: Final = 600.0  # seconds until keys are fetched again; a key that was withdrawn holds no longer than that
@@ -42,12 +44,14 @@ class Jwks:
         url: where they are.
         keys: what is kept.
         clock: what time is measured by.
+        vitals: waits for the first ones, and misses who fetches them.
     """
 
-    def __init__(self, url: str, keys: KeySet, clock: Clock) -> None:
+    def __init__(self, url: str, keys: KeySet, clock: Clock, vitals: Vitals | None = None) -> None:
         self._url = url
         self._keys = keys
         self._clock = clock
+        self._vitals = vitals or Vitals()
         self._tried: float | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._is_fresh = False
@@ -57,7 +61,10 @@ class Jwks:
         self._session = ClientSession(timeout=ClientTimeout(total=_DEADLINE), cookie_jar=DummyCookieJar())
         self._stack.push_async_callback(self._session.close)
         self._stack.push_async_callback(self._end)
+        if not self._keys:
+            self._vitals.expect(_EXPECTED)
         self._keeper = asyncio.create_task(self._keep(), name="jwks")
+        self._vitals.follow(self._keeper)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -100,6 +107,7 @@ class Jwks:
         else:
             self._is_fresh = True
             self._keys.replace(keys)
+            self._vitals.met(_EXPECTED)
         finally:
             self._tried = self._clock.monotonic()
             self._fetching = None

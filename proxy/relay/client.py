@@ -243,6 +243,7 @@ class ClientConnection(RequestHandler):
         else:
             error = BadRequest("bad-request", "This is not a valid HTTP request.")
         logger.debug("refused a request: peer=%s code=%s", request.remote, error.code)
+        self._server.on_refused(error)
         problem = {"type": "about:blank", "title": error.title, "status": error.status, "detail": str(error)}
         response = web.Response(
             status=error.status,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from aiohttp.web_protocol import RequestHandler
 
+    from proxy.errors import ProxyError
     from proxy.relay.express import Express
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class ClientServer(web.Server):
         limits: what clients may take.
         shed: answers instead of the handler on a connection beyond `max_connections`; the answer is its last.
         express: carries what needs no handler.
+        on_refused: is told of each answer to what no handler can be given.
 
     Attributes:
         heads: connections that must send a whole head in time.
@@ -73,11 +75,13 @@ class ClientServer(web.Server):
         limits: Limits | None = None,
         shed: Handler | None = None,
         express: Express | None = None,
+        on_refused: Callable[[ProxyError], None] | None = None,
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
         self._limits = limits = limits or Limits()
         self.shed = shed or handler
         self.express = express
+        self.on_refused = on_refused or (lambda _: None)
         self.shed_timeout = SHED_TIMEOUT
         self.handshake_timeout = limits.header_timeout or HANDSHAKE_TIMEOUT
         self.heads = Deadlines(limits.header_timeout, ClientConnection.end_late_head)

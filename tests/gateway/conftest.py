@@ -251,7 +251,15 @@ async def launch(aiohttp_client: AiohttpClient) -> AsyncIterator[Launch]:
             wake=Wake(wake, judge),
             clock=clock,
         )
-        server = _ProxyServer(ClientServer(gateway.handle, limits=limits, shed=gateway.shed, express=gateway.express))
+        server = _ProxyServer(
+            ClientServer(
+                gateway.handle,
+                limits=limits,
+                shed=gateway.shed,
+                express=gateway.express,
+                on_refused=pool.counts.refused,
+            )
+        )
         http: TestClient[Any, None] = await aiohttp_client(server, headers={"Host": "localhost"}, auto_decompress=False)
         running.append(Proxy(origin, backend, clock, supervisor, pool, websockets, gateway, server, http))
         return running[-1]

@@ -172,6 +172,16 @@ async def test_without_an_access_log_the_headers_of_a_trace_pass_as_they_came(la
     ]
 
 
+@pytest.mark.parametrize("method", ["CONNECT", "GET"])
+@pytest.mark.parametrize("target", ["me:{}@example.org:443", "http://me:{}@example.org/x"])
+async def test_password_of_an_authority_is_not_logged(log: list[dict[str, Any]], method: str, target: str) -> None:
+    async with site() as proxy:
+        proxy.client.send(ask("/x", method=method).replace(b" /x ", f" {target.format(SECRETS[-1])} ".encode()))
+        await proxy.client.take_response()
+
+    assert SECRETS[-1] not in json.dumps(log)
+
+
 async def test_websocket_is_logged_when_it_has_ended(log: list[dict[str, Any]]) -> None:
     async with Origin() as origin:
         config = Config(listen="127.0.0.1:0", ops_listen="127.0.0.1:0", access_log="full")

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from proxy.metrics import Metrics, of_traffic
+from proxy.relay.server import Limits
 from tests.relay.origin import PLAIN, Answers, ask, ask_upgrade, frame, switch, until
 
 if TYPE_CHECKING:
@@ -58,6 +59,46 @@ async def test_own_answers_are_counted_by_what_was_asked_for(launch: Launch) -> 
     }  # fmt: skip
     assert counts.errors.counts == {("not-found",): 1, ("invalid-workspace-id",): 1}
     assert relayed(counts) == {}
+
+
+async def test_what_no_handler_gets_is_counted_as_refused_by_its_status(launch: Launch) -> None:
+    proxy = await launch(limits=Limits(max_header_bytes=4096, header_timeout=0.1))
+    for request, status in (
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"GET /ws/demo/ HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
+        (ask("/ws/demo/", "X-Long: " + "x" * 4200), 431),
+        (b"GET /ws/demo/ HTTP/1.1\r\nHost:", 408),
+        (ask("/nowhere"), 404),
+    ):
+        client = await proxy.sent(request)
+        assert (await client.take_response()).status == status
+
+    samples = told(proxy)
+    assert {name: value for name, value in samples.items() if name.startswith(("requests_total", "errors_total"))} == {
+        'requests_total{class="refused",status="400"}': 2,
+        'requests_total{class="refused",status="431"}': 1,
+        'requests_total{class="refused",status="408"}': 1,
+        'requests_total{class="proxy",status="404"}': 1,
+        'errors_total{code="bad-request"}': 2,
+        'errors_total{code="headers-too-large"}': 1,
+        'errors_total{code="request-timeout"}': 1,
+        'errors_total{code="not-found"}': 1,
+    }
+
+
+async def test_connection_that_is_shed_is_counted_as_refused(launch: Launch) -> None:
+    proxy = await launch(limits=Limits(max_connections=1))
+    await proxy.sent(ask())  # stays under way
+    await proxy.origin.asked()
+
+    assert (await (await proxy.sent(ask())).take_response()).status == 503
+    assert (await (await proxy.sent(b"GARBAGE\r\n\r\n")).take_response()).status == 400
+
+    samples = told(proxy)
+    assert samples['requests_total{class="refused",status="503"}'] == 1
+    assert samples['requests_total{class="refused",status="400"}'] == 1
+    assert samples['errors_total{code="too-many-connections"}'] == 1
+    assert samples["client_connections_shed_total"] == 1
 
 
 async def test_notebook_server_that_is_not_there_is_counted_as_errors_by_code(launch: Launch) -> None:

@@ -9,11 +9,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
 
 from proxy.app import App, make_backend
 from proxy.config import Config, load
 from proxy.errors import ConfigError
+from tests.auth.tokens import jwk
 from tests.gateway.conftest import MovingBackend
 from tests.relay.origin import Answers, Origin, ask, connect, until
 
@@ -77,6 +79,38 @@ async def test_a_reaper_that_breaks_is_visible(monkeypatch: pytest.MonkeyPatch) 
     assert await get(app, "/healthz") == (503, "reaper is dead\n")
     with pytest.raises(ExceptionGroup):  # its failure is told again at the end
         await app.__aexit__()
+
+
+@asynccontextmanager
+async def issuing() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+    """Publish keys; none at first. Yields the address, and the keys."""
+    keys: list[dict[str, Any]] = []
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"keys": keys})
+
+    site = web.Application()
+    site.router.add_get("/keys", answer)
+    async with TestServer(site) as server:
+        yield str(server.make_url("/keys")), keys
+
+
+async def test_who_fetches_the_keys_of_tokens_is_missed_and_the_first_ones_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("proxy.auth.jwks._FIRST_GAP", 0.01)
+    async with issuing() as (url, keys), serving(auth="jwt", jwt_jwks_url=url) as app:
+        assert await get(app, "/readyz") == (503, "waits for the keys of its tokens' issuer\n")
+        assert await get(app, "/healthz") == (200, "ok\n")
+        keys.append(jwk("ES256", kid="one"))
+        await until(lambda: not app.vitals.unready())
+        keys.clear()
+        assert await get(app, "/readyz") == (200, "ok\n")
+
+        task("jwks").cancel()
+        await until(app.vitals.dead)
+
+        assert await get(app, "/healthz") == (503, "jwks is dead\n")
 
 
 async def test_without_a_reaper_none_is_missed() -> None:
@@ -174,14 +208,16 @@ def test_a_second_proxy_goes_without_where_the_default_is_taken(caplog: pytest.L
     app.ops.open("127.0.0.1:8081", _taken)
 
     assert app.ops.url is None
-    assert "ops_listen = 127.0.0.1:8081: Address already in use" in caplog.text
+    assert "ops_listen = 127.0.0.1:8081: Address already in use; " in caplog.text
+    assert "--ops-listen" in caplog.text
 
 
 def test_an_address_that_was_asked_for_and_is_taken_ends_the_start() -> None:
     app = App(Config(), MovingBackend(1))
 
     with pytest.raises(
-        ConfigError, match=r"ops_listen = '127\.0\.0\.1:9': cannot listen there: Address already in use"
+        ConfigError,
+        match=r"ops_listen = '127\.0\.0\.1:9': cannot listen there: Address already in use; choose another",
     ):
         app.ops.open("127.0.0.1:9", _taken)
 
