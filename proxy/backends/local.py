@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 from proxy.backends import guard, workspace_file
 from proxy.backends.lock import DirectoryLock
 from proxy.backends.probe import OK, Sleep, probe, until_answering
-from proxy.backends.process import End, Server, read_log
+from proxy.backends.process import NO_DESCRIPTORS, End, Server, end_of, read_log
 from proxy.backends.recipe import Recipe
-from proxy.errors import InvalidKey, StartFailed, StopFailed
+from proxy.errors import BackendUnavailable, InvalidKey, StartFailed, StopFailed
 from proxy.naming import namespace_of
 from proxy.report import Progress, Step
 from proxy.workspace import Key
@@ -207,8 +207,9 @@ class LocalBackend:
         try:
             server = Server(key, self._root / key.workspace_id, self._ready_path)
         except OSError as error:
-            if error.filename is None:
-                raise StartFailed("cannot-run", f"The notebook server did not start: {error.strerror}.") from error
+            end = end_of(error)
+            if error.filename is None or end.code == NO_DESCRIPTORS:
+                raise _failure(end) from error
             where = f"{error.filename}: {error.strerror}"
             raise StartFailed("directory-unusable", f"The workspace's directory cannot be used: {where}") from error
         server.task = asyncio.create_task(self._watch(server))
@@ -241,8 +242,7 @@ class LocalBackend:
             probing.cancel()
             await asyncio.wait({probing})
         if server.task.done():
-            end = server.task.result()
-            raise StartFailed(end.code, f"The notebook server did not start: {end.reason}.", detail=end.detail)
+            raise _failure(server.task.result())
         if probing.cancelled():
             detail = server.tail()  # before the next await: the log is closed when the server ends
             raise StartFailed("no-answer", await self._describe_silence(server), detail=detail)
@@ -270,3 +270,9 @@ class LocalBackend:
         if not server.task.done():
             logger.error("notebook server survives SIGKILL: workspace=%s pid=%s", server.key.workspace_id, server.pid)
             raise StopFailed(f"The notebook server of workspace {server.key.workspace_id!r} survives SIGKILL.")
+
+
+def _failure(end: End) -> StartFailed:
+    """Return what the end of a server that never answered means to those who wait for it."""
+    kind = BackendUnavailable if end.code == NO_DESCRIPTORS else StartFailed
+    return kind(end.code, f"The notebook server did not start: {end.reason}.", detail=end.detail)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 LOG_NAME: Final = ".notebook.log"  # hidden: Jupyter does not list it
 _MAX_LOG_BYTES: Final = 8 * 1024 * 1024
 _TAIL_BYTES, _TAIL_LINES = 8 * 1024, 20
+NO_DESCRIPTORS: Final = "no-descriptors"
+"""The code of an end for want of file descriptors: the proxy's want, and no fault of the workspace's."""
+_FOR_A_PROCESS: Final = 8  # descriptors that an event loop takes for a moment: copies of the three, and two pipes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ class End:
     code: str
     reason: str
     detail: str
+
+
+def end_of(error: OSError | ValueError) -> End:
+    """Return the end of a server that could not be run."""
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return End(NO_DESCRIPTORS, f"the proxy has no file descriptor left ({error.strerror})", "")
+    return End("cannot-run", (isinstance(error, OSError) and error.strerror) or str(error), "")
 
 
 class _Log:
@@ -127,6 +137,7 @@ class Server:
         """Run the guarded command until nothing of it is left, and say how it ended."""
         log = self._log.fileno()
         try:
+            self._make_sure_of_room()  # and until there is a process nothing else runs
             process = await asyncio.create_subprocess_exec(
                 *guard.guarded(command, grace_seconds),
                 stdin=self._guard_input.fileno(),
@@ -137,11 +148,17 @@ class Server:
                 start_new_session=True,  # Ctrl-C in the proxy's terminal is the proxy's alone
             )
         except (OSError, ValueError) as error:  # ValueError: a NUL or "=" where there can be none
-            return End("cannot-run", str(error), "")
+            return end_of(error)
         self._guard_input.close()
         self.pid = process.pid
         status = await process.wait()
         return End(*guard.describe(status), self.tail())
+
+    def _make_sure_of_room(self) -> None:
+        """Raise here what would else be raised half way: uvloop keeps for ever what it has taken by then."""
+        with ExitStack() as taken:
+            for _ in range(_FOR_A_PROCESS):
+                taken.callback(os.close, os.dup(self._log.fileno()))
 
     def tail(self) -> str:
         """Return the last lines of this start's log, without the token."""

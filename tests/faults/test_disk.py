@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.e2e import Proxy
+from tests.e2e import Proxy, until
 from tests.e2e.test_crowd import COMMAND
 from tests.faults.test_replicas import OPS, metric
 
@@ -85,6 +85,7 @@ def test_on_a_full_disk_what_runs_is_served_and_what_starts_says_why_until_there
             file.unlink()
         assert proxy.send_json("PATCH", "/api/workspaces/demo/settings", {"idle_ttl": "1h"}).status == 200
         assert proxy.get("/ws/demo/api").status == 200
+        assert until(lambda: proxy.get("/ws/other/api").status == 200, "it starts")
         assert proxy.stop() == 0
     finally:
         proxy.clear()
