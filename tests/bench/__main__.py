@@ -143,7 +143,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default: 2)")
     parser.add_argument("--json", type=Path, default=RESULT, help=f"where the JSON goes (default: {RESULT})")
     given = parser.parse_args()
-    if given.case not in (["supervisor"], ["cold-start"]):
+    if not given.case or not set(given.case) <= {"supervisor", "cold-start", "restart"}:
         absent = load.missing() or ("" if find_nginx() else "install Debian's nginx-light: it is the stand-in as well")
         if absent:
             sys.stderr.write(f"{absent}\n")

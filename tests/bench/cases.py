@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.bench.fixed_rate import latencies_at, percentile
 from tests.bench.notebook import SIZES
 from tests.bench.programs import REPOSITORY
 from tests.bench.sockets import WARM_UP, echoes, open_websocket, pushes
+from tests.bench.stuck import p99_of_healthy, stuck
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,7 @@ _MB: Final = 1 << 20
 _PROXIES: Final = (OURS, NGINX, CHP, NAIVE)
 RATE, THROUGHPUT, GROWTH = "requests/s", "MB/s", "RSS growth [MB]"
 MESSAGES, CPU = "messages/s", "CPU each [µs]"
+ALONE, BESIDE, AGAIN = "p99 alone [ms]", "p99 beside them [ms]", "p99 alone again [ms]"
 _FIRST: Final = 8  # websockets that are opened before memory is looked at
 
 
@@ -56,6 +59,10 @@ class Lane:
         self._running = self.contestant.start(self._directory / str(self._starts))
         return self._running
 
+    def directory(self, name: str) -> Path:
+        """Return where something that is measured beside it can write."""
+        return self._directory / name
+
     def stop(self) -> None:
         """End it."""
         if self._running is not None:
@@ -70,13 +77,14 @@ class Lane:
 
 @dataclass(frozen=True)
 class Bar:
-    """What must be reached: a ratio to another contestant, or a value by itself."""
+    """What must be reached: a ratio to another contestant, a value by itself, or one `within` the most of others."""
 
     metric: str
     bound: float
     against: str | None = None
     at_least: bool = True
     of: str = OURS
+    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,22 @@ def _fixed_rate(lane: Lane, seconds: float) -> Metrics:
     return {f"p{share * 100:g} [ms]": percentile(found, share) * 1000 for share in (0.5, 0.99, 0.999)}
 
 
+def _stuck(lane: Lane, seconds: float) -> Metrics:
+    port = lane.running().ports["static"]
+    core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    alone = p99_of_healthy(port, seconds)
+    with stuck(port, core, lane.directory("stuck")):
+        beside = p99_of_healthy(port, seconds)
+    return {ALONE: alone, BESIDE: beside, AGAIN: p99_of_healthy(port, seconds), "beside to alone": beside / alone}
+
+
+def _restart(lane: Lane, seconds: float) -> Metrics:
+    count, restarts = (500, 5) if seconds >= 2 else (20, 1)  # else it is `--quick`
+    argv = [sys.executable, "-m", "tests.bench.restart", f"--workspaces={count}", f"--restarts={restarts}"]
+    found: Metrics = json.loads(subprocess.run(argv, check=True, cwd=REPOSITORY, capture_output=True).stdout)
+    return found
+
+
 def _idle(count: int, lane: Lane, seconds: float) -> Metrics:
     running = lane.restart()
     program = running.program
@@ -237,6 +261,10 @@ CASES: Final = (
         is_saturating=False,
     ),
     Case(
+        "stuck", "the same beside workspaces that are stuck", _stuck,
+        (Bar(BESIDE, 1, at_least=False, within=(ALONE, AGAIN)),), (OURS,), is_saturating=False,
+    ),
+    Case(
         "idle", "5,000 idle websockets", partial(_idle, 5000),
         (Bar("kB each", 14, at_least=False), Bar("kB each", 1, NGINX, at_least=False)), _PROXIES, is_saturating=False,
     ),
@@ -256,6 +284,11 @@ CASES: Final = (
             Bar("at 100,000 to at 10", 1.3, at_least=False),
         ),
         (OURS,), is_saturating=False,
+    ),
+    Case(
+        "restart", "restart where 500 workspaces run", _restart,
+        (Bar("ready at the latest [s]", 10, at_least=False), Bar("reaped", 0, at_least=False)), (OURS,),
+        once=True, is_saturating=False,
     ),
     Case(
         "cold-start", "cold start, after the notebook listens", _cold_start, (), (OURS,),

@@ -1,7 +1,8 @@
-"""A stand-in for notebook servers that costs as little as possible: one program, two kinds.
+"""A stand-in for notebook servers that costs as little as possible: one program, some kinds.
 
 `python notebook.py --port 1 --base-url /ws/x/ --root DIR --kind static|socket [--core N]`. `static` becomes an nginx
-that answers small and large GETs; `socket` takes POSTs and websockets in one bare epoll loop. Run by path, with nothing
+that answers small and large GETs; `socket` takes POSTs and websockets in one bare epoll loop, and `flood` is the same.
+Two are stuck: `deaf` takes every request and answers none but `api`, `absent` never listens. Run by path, with nothing
 but the standard library: what it takes to start is in every measurement of a start.
 """
 
@@ -15,6 +16,7 @@ import select
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +30,7 @@ REPLY: Final = b"\x82\x7e" + PAYLOAD.to_bytes(2, "big") + b"x" * PAYLOAD
 REQUEST_SIZE: Final = len(REPLY) + 4  # the same with a mask
 PUSHED: Final = 1 << 20
 PUSH: Final = b"\x82\x7f" + PUSHED.to_bytes(8, "big") + b"p" * PUSHED
+ENDLESS: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 50)
 SIZES: Final = {"1m": 1 << 20, "256m": 256 << 20}
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(SMALL), SMALL)
 
@@ -70,10 +73,11 @@ def become_nginx(port: int, base: str, root: Path) -> None:
 class Peer:
     """One connection: HTTP first, then perhaps a websocket that echoes or pushes."""
 
-    def __init__(self, sock: socket.socket, poll: select.epoll, base: bytes) -> None:
+    def __init__(self, sock: socket.socket, poll: select.epoll, base: bytes, *, is_deaf: bool) -> None:
         self.sock = sock
         self._poll = poll
         self._base = base
+        self._is_deaf = is_deaf
         self._head = b""
         self._left = 0  # of a request's body
         self._echoed = 0  # bytes of a message that is not complete
@@ -98,6 +102,13 @@ class Peer:
             if key := headers.get(b"sec-websocket-key"):
                 self._switch(head.split(b" ")[1], key)
                 return
+            target = head.split(b" ")[1]
+            if target.endswith(b"/endless"):
+                self._write(ENDLESS)
+                self._push_on()
+                return
+            if self._is_deaf and target != self._base + b"api":
+                return
             self._left = int(headers.get(b"content-length", b"0"))
             if self._left > len(rest):
                 self._left -= len(rest)
@@ -113,9 +124,14 @@ class Peer:
         )
         self.take = self._take_frames
         if target.endswith(b"/push"):
-            self.take = self._ignore
-            self._out = PUSH
-            self._poll.modify(self.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+            self._push_on()
+        elif target.endswith(b"/stopped"):
+            self._poll.modify(self.sock.fileno(), 0)  # nothing more is read
+
+    def _push_on(self) -> None:
+        self.take = self._ignore
+        self._out = PUSH
+        self._poll.modify(self.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def _take_frames(self, data: bytes) -> None:
         """Answer each message of the one size that the load has, one by one, as notebook servers do."""
@@ -137,7 +153,7 @@ class Peer:
             self._sent = 0
 
 
-def serve(port: int, base: str) -> None:
+def serve(port: int, base: str, *, is_deaf: bool = False) -> None:
     """Serve until killed."""
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)
     listener.setblocking(False)
@@ -150,7 +166,7 @@ def serve(port: int, base: str) -> None:
                 sock, _ = listener.accept()
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                peers[sock.fileno()] = Peer(sock, poll, base.encode())
+                peers[sock.fileno()] = Peer(sock, poll, base.encode(), is_deaf=is_deaf)
                 poll.register(sock.fileno(), select.EPOLLIN)
                 continue
             peer = peers[number]
@@ -175,14 +191,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--base-url", required=True)
     parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--kind", choices=("static", "socket"), required=True)
+    parser.add_argument("--kind", choices=("static", "socket", "flood", "deaf", "absent"), required=True)
     parser.add_argument("--core", type=int, help="run on this core alone")
     given = parser.parse_args()
     if given.core is not None:
         os.sched_setaffinity(0, {given.core})
     if given.kind == "static":
         become_nginx(given.port, given.base_url, given.root)
-    serve(given.port, given.base_url)
+    if given.kind == "absent":
+        time.sleep(1e6)
+    serve(given.port, given.base_url, is_deaf=given.kind == "deaf")
 
 
 if __name__ == "__main__":

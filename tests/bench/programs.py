@@ -41,10 +41,16 @@ def plan_cores() -> Cores:
 
 
 class Program:
-    """A child process on one core, which ends with this process, however that ends."""
+    """A child process on one core, which ends with this process, however that ends; `given` is its standard input."""
 
     def __init__(
-        self, argv: Sequence[str], core: int | None, directory: Path, *, environ: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        core: int | None,
+        directory: Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        given: str = "",
     ) -> None:
         libc = ctypes.CDLL(None)
 
@@ -56,9 +62,10 @@ class Program:
 
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / "log"
-        with self.log.open("wb") as log:
+        (directory / "input").write_text(given)
+        with self.log.open("wb") as log, (directory / "input").open("rb") as source:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True,
+                argv, stdin=source, stdout=log, stderr=log, env=environ, start_new_session=True,
                 cwd=REPOSITORY, preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
             )  # fmt: skip
         self.pid: Final = self._process.pid
@@ -82,6 +89,16 @@ class Program:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._process.kill()
+        self._process.wait()
 
     @property
     def cpu(self) -> float:

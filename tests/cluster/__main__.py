@@ -22,8 +22,11 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="of the API server; any by default")
     parser.add_argument("--tls", action="store_true", help="serve HTTPS with an authority of its own")
-    parser.add_argument("--image", default="jupyter", help="what unknown images run: jupyter (default) or tiny")
+    parser.add_argument(
+        "--image", default="jupyter", help="what unknown images run: jupyter (default), tiny or phantom"
+    )
     parser.add_argument("--namespace", action="append", default=["default"], help="made at the start; repeatable")
+    parser.add_argument("--nodes", type=int, default=2, help="each for 110 pods (default: 2)")
     parser.add_argument("--kubeconfig", type=Path, help="where to write it; a temporary file by default")
     parser.add_argument("command", nargs="*", metavar="COMMAND", help="run it, and end with it")
     return parser.parse_args()
@@ -42,7 +45,8 @@ class _Run:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         given = self._arguments
-        options = {"tls": given.tls, "port": given.port, "default_image": given.image}
+        nodes = [f"node-{number + 1}" for number in range(given.nodes)]
+        options = {"tls": given.tls, "port": given.port, "default_image": given.image, "nodes": nodes}
         async with Cluster(namespaces=dict.fromkeys(given.namespace), **options) as cluster:
             path = cluster.kubeconfig()
             if given.kubeconfig:
