@@ -25,7 +25,7 @@ _TABLE: Final = re.compile(r"^<!-- table: (.+?) -->$", re.MULTILINE)
 _PAGE_LINK: Final = re.compile(r"\]\(docs/([^)]+)\)")
 _LOCAL_LINK: Final = re.compile(r"\[([^\]]+)\]\((?!https?://|#|docs/)[^)]+\)")
 _OUTSIDE: Final = re.compile(r"\[([^\]]+)\]\(\.\./(?:deploy|proxy|tests)/[^)]*\)")
-_MARK: Final = re.compile(r"^<!-- /?\w+ -->$", re.MULTILINE)
+_MARK: Final = re.compile(r"^(?:<!-- /?\w+ -->|</?details>|<summary>.*</summary>)$", re.MULTILINE)
 _DRAWS: Final = ROOT / "build" / "docs" / "package" / "dist" / "mermaid.min.js"
 _DRAWS_URI: Final = "assets/javascripts/mermaid.min.js"
 

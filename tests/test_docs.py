@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import yaml
 
+from proxy.backends.kubernetes import failures
 from proxy.config import load
 from tests.bench.programs import free_port
+from tests.certificates import make_pair
+from tests.kubernetes_schema import complaints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +126,93 @@ def test_every_block_of_the_quick_start_is_run_or_says_what_it_needs() -> None:
     assert {needs for needs, _ in BLOCKS} == {None, "a container engine", "a cluster"}
     assert len(BLOCKS) == QUICK_START.count("```sh")
 
+
+# Codes ---------------------------------------------------------------------------------------------------------------
+
+_TOLD_FIRST = {"BadRequest", "Diagnosis", "ExtendRefused", "LimitReached", "StartFailed", "StartStalled"}
+_TROUBLE = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+
+
+def codes_of_the_source() -> Iterator[str]:
+    """Yield every code that is written where an error is made, or is the attribute `code` of its class."""
+    yield from failures._MOUNT_EVENTS.values()
+    yield from (code for _, code, _ in failures._REFUSED_FOR)
+    yield from (code for code, _ in failures._REFUSED_AS.values())
+    for path in (ROOT / "proxy").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found: list[ast.expr] = []
+            if isinstance(node, ast.Assign) and "code" in [ast.unparse(target) for target in node.targets]:
+                found = [node.value] if not isinstance(node.value, ast.IfExp) else [node.value.body, node.value.orelse]
+            elif isinstance(node, ast.Call):
+                found = node.args[:1] if ast.unparse(node.func) in _TOLD_FIRST else []
+                found += [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+            yield from (each.value for each in found if isinstance(each, ast.Constant) and isinstance(each.value, str))
+
+
+def test_every_code_that_a_client_may_be_told_is_explained() -> None:
+    codes = set(codes_of_the_source())
+
+    assert len(codes) > 70
+    assert sorted(code for code in codes if f"`{code}`" not in _TROUBLE) == []
+
+
+def test_every_code_that_is_explained_is_one_that_is_told() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "proxy").rglob("*.py"))
+    told = {f"bad-{name}" for name in re.findall(r'_number\(query, "(\w+)"', source)}
+    explained = [
+        code
+        for cell in re.findall(r"^\| (`[^|]+) \|", _TROUBLE, re.MULTILINE)
+        for code in re.findall(r"`([a-z-]+)`", cell)
+    ]
+
+    assert len(explained) > 70
+    assert [code for code in explained if f'"{code}"' not in source and code not in told] == []
+
+
+# Objects and configurations ------------------------------------------------------------------------------------------
+
+OBJECTS = [
+    pytest.param(yaml.safe_load(block), id=f"{page.stem}-{number}")
+    for page in [*sorted(DOCS.rglob("*.md")), ROOT / "deploy" / "README.md"]
+    for number, block in enumerate(
+        textwrap.dedent(block)
+        for block in re.findall(r"^ *```yaml\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        if block.lstrip().startswith("apiVersion:")
+    )
+]
+
+
+@pytest.mark.parametrize("example", OBJECTS)
+def test_every_object_is_one_that_the_api_knows_or_that_kustomize_builds(
+    clone: Path, tmp_path: Path, example: dict[str, Any]
+) -> None:
+    if example["kind"] != "Kustomization":
+        assert complaints(example) == []
+        return
+    if shutil.which("kubectl") is None:
+        pytest.skip("there is no kubectl")
+    (tmp_path / "notebook-proxy").symlink_to(clone)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(example), encoding="utf-8")
+
+    run("kubectl kustomize . > built.yaml", tmp_path / "mine")
+
+    built = (tmp_path / "mine" / "built.yaml").read_text(encoding="utf-8")
+    assert "image: registry.example.org/notebook-proxy:" in built
+
+
+def test_the_configuration_for_nginx_is_one(nginx: Path, tmp_path: Path) -> None:
+    page = (DOCS / "how-to" / "nginx.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```nginx\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    make_pair(tmp_path).put(tmp_path / "fullchain.pem", tmp_path / "privkey.pem")
+    file = tmp_path / "nginx.conf"
+    served = block.replace("listen 443 ", f"listen 127.0.0.1:{free_port()} ")
+    file.write_text(f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{served}}}\n", encoding="utf-8")
+
+    run(f"{nginx} -t -p {tmp_path} -e {tmp_path}/log -c {file}", tmp_path)
+
+
+# Examples ------------------------------------------------------------------------------------------------------------
 
 EXAMPLES = [
     pytest.param(example, id=f"{page.stem}-{number}")

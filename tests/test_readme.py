@@ -99,6 +99,16 @@ def test_example_of_the_library_on_a_cluster_leaves_a_workspace_running(tmp_path
     assert [pod["status"]["phase"] for pod in pods] == ["Running"]
 
 
+def test_links_within_it_lead_to_headings() -> None:
+    links = re.findall(r"\]\(#([^)]+)\)", README)
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+    )
+
+    assert links
+    assert set(links) <= {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_to_files() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
 
