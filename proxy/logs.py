@@ -11,12 +11,17 @@ import json
 import logging
 import math
 import re
+import sys
+import threading
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
+
+_log = logging.getLogger(__name__)
 
 MOST: Final = 8_192  # characters of a message, or of a traceback
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -42,6 +47,34 @@ def configure(level: str, form: str, stream: IO[str]) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def log_what_python_says() -> None:
+    """Log what Python would write to stderr itself: warnings, and errors that nobody caught or that cannot be raised.
+
+    For a whole process, and for ever.
+    """
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_end_of_thread
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        _log.critical("an error ends the process", exc_info=(kind, error, trace))
+
+
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    where = getattr(found.object, "__qualname__", type(found.object).__qualname__)  # its repr may raise, too
+    _log.error("an error that cannot be raised: where=%s", where, exc_info=found.exc_value)
+
+
+def _log_end_of_thread(found: threading.ExceptHookArgs) -> None:
+    name = found.thread.name if found.thread else ""
+    _log.error("an error ends a thread: name=%s", name, exc_info=found.exc_value)
 
 
 def visible(text: str, most: int = MOST) -> str:

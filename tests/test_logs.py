@@ -191,6 +191,51 @@ def test_log_of_a_process_whose_output_is_no_terminal_is_json(tmp_path: Any) -> 
     assert (lines[0]["signal"], lines[0]["grace"]) == ("SIGTERM", 10)
 
 
+SAID_BY_PYTHON = """
+import asyncio, gc, logging, sys, threading, warnings
+from proxy import logs
+
+class Broken:
+    def __del__(self): raise ValueError("unraisable\\nforged")
+
+    def __repr__(self): raise ValueError("no repr")
+
+def fail(): raise ValueError("in a thread\\nforged")
+
+async def forget():
+    task = asyncio.create_task(asyncio.to_thread(fail))
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+
+logs.configure("info", "json", sys.stderr)
+logs.log_what_python_says()
+warnings.warn("odd\\nforged", RuntimeWarning)
+broken = Broken()
+del broken
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+asyncio.run(forget())
+raise SystemError("uncaught\\nforged")
+"""
+
+
+def test_what_python_itself_says_is_logged_too() -> None:
+    done = subprocess.run([sys.executable, "-c", SAID_BY_PYTHON], capture_output=True, text=True, check=False)
+
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 1
+    assert [(line["level"], line["logger"]) for line in said] == [
+        ("warning", "py.warnings"),
+        ("error", "proxy.logs"),
+        ("error", "proxy.logs"),
+        ("error", "asyncio"),
+        ("critical", "proxy.logs"),
+    ]
+    assert all("forged" in line.get("exception", line["message"]) for line in said)
+
+
 def test_log_of_a_process_on_a_terminal_is_text(tmp_path: Any) -> None:
     ours, theirs = pty.openpty()
     command = [

@@ -52,6 +52,7 @@ def run(given: dict[str, Any]) -> int:
     except ConfigError as error:
         return complain(str(error), status=2)
     logs.configure(config.log_level, config.log_format, sys.stderr)
+    logs.log_what_python_says()
     for sentence in unknown_variables():
         _log.warning(sentence)
     try:
