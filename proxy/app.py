@@ -249,6 +249,8 @@ def make_backend(config: Config, fresh: Fresh | None = None) -> Backend:
 async def serve(config: Config, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then shut down in order; a second signal cuts the grace short.
 
+    A signal before it listens ends the start, whatever that waits for.
+
     Args:
         config: checked settings.
         announce: called with the base URL once it listens.
@@ -260,6 +262,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     app = App(config)
+    starting = asyncio.current_task()
 
     def on_signal(name: str) -> None:
         if stop.is_set():
@@ -269,19 +272,25 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
             logger.info(
                 "shutting down: signal=%s delay=%gs grace=%gs", name, delay, config.shutdown_grace.total_seconds()
             )
+            if starting is not None:
+                starting.cancel()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
     try:
         async with app:
+            starting = None
             announce(app.url)
             gc.freeze()  # what has been imported and built lives as long as this process: no collection need look at it
             await stop.wait()
-        logger.info("stopped")
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+    logger.info("stopped")
 
 
 def _client_limits(config: Config) -> Limits:

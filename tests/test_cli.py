@@ -29,10 +29,15 @@ if TYPE_CHECKING:
 
 
 ROOT = Path(__file__).parent.parent
+KUBECONFIG = """\
+{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}],
+ clusters: [{name: a, cluster: {server: "http://127.0.0.1:1"}}], users: [{name: a, user: {}}]}
+"""  # of an API server that nobody is
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
+def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("proxy.logs.log_what_python_says", lambda: None)  # pytest listens to Python itself
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -361,6 +366,28 @@ def test_a_signal_ends_it_with_0(number: signal.Signals, tmp_path: Path) -> None
     assert base is not None, log
     assert second.startswith(f"Open {base[1]}/ws/demo/lab (any name")
     assert status == 0, log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("auth", ["none", "jwt"])
+def test_a_signal_ends_it_with_0_while_it_still_waits_for_a_cluster(auth: str, tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    flags = ("--backend=kubernetes", "--kubeconfig=kubeconfig", "--workspace-pvc-size=1Gi", f"--auth={auth}")
+    command = [sys.executable, "-m", "proxy", "serve", "--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", *flags]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            log = ""
+            while "Kubernetes cannot be followed" not in log:
+                assert process.poll() is None, log
+                log += process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            listening, log = process.communicate(timeout=30)
+        finally:
+            process.kill()
+
+    assert process.returncode == 0, log
+    assert listening == ""  # it did not begin to serve first
     assert "Traceback" not in log
 
 
