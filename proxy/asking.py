@@ -35,6 +35,10 @@ class Asking:
         self._wall = wall
         self._monotonic = clock.monotonic
 
+    def look_at_the_clock(self) -> None:
+        """Notice, and tell, whether somebody has set the wall clock; to be called now and then."""
+        self._wall.look()
+
     async def ask(self, tracked: Tracked) -> None:
         """Ask the server of a workspace that runs; nothing where there is none any more."""
         handle = tracked.handle

@@ -88,6 +88,7 @@ class Reaper:
 
     async def tick(self) -> None:
         """Stop each workspace of a snapshot that is due, a bounded number at once."""
+        self._asking.look_at_the_clock()
         limit = asyncio.Semaphore(self._concurrency)
         now = self._clock.monotonic()
         unused = [each for each in self._tracked.values() if not self._judge.is_plainly_in_use(each, now)]

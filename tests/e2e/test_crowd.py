@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import resource
 import socket
 import sys
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -51,7 +53,7 @@ def test_crowd_is_told_those_who_are_there_are_served_and_there_is_room_again(st
 
 
 def test_process_without_descriptors_serves_who_is_there_and_recovers(start: Proxies) -> None:
-    proxy = start(COMMAND)
+    proxy = start("--ops-listen=127.0.0.1:0", COMMAND)
     limits = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
 
     with ExitStack() as held:
@@ -70,6 +72,10 @@ def test_process_without_descriptors_serves_who_is_there_and_recovers(start: Pro
             sock.settimeout(PATIENCE_SECONDS)
             assert sock.recv(12) == b"HTTP/1.1 200"
 
+    (url,) = re.findall(r"probes are answered at (\S+)/healthz", proxy.log())
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
+        told = answer.read().decode()
+    assert re.search(r'^notebook_proxy_log_messages_total{.*logger="proxy.relay.listener".*} [1-9]', told, re.MULTILINE)
     assert proxy.stop() == 0
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import proxy as package
+from proxy.reaper import Reaper
+from tests.backends.kubernetes.proxies import look
 from tests.faults.stage import eventually
 
 if TYPE_CHECKING:
     from tests.faults.stage import Stage
 
+HOUR = 3600
 PACKAGE = Path(package.__file__).parent
 TASKS = {
     "reaper": "proxy.supervisor.Supervisor.run_reaper",
@@ -68,4 +72,29 @@ async def test_a_task_that_raises_is_named_and_counted_and_requests_go_on(
     await eventually(is_named)
     assert await proxy.metric("log_messages_total", level="error", logger="proxy.vitals") == 1
     assert await proxy.is_ready()
+    assert await proxy.get("/ws/demo/api/status") == 200
+
+
+async def test_a_look_of_the_reaper_that_meets_a_defect_is_counted_and_the_next_is_as_good_as_ever(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = await stage.serve(idle_ttl=timedelta(minutes=10), reap_interval=timedelta(minutes=5))
+    assert await proxy.get("/ws/demo/api/status") == 200
+
+    def breaks(*_: object) -> None:
+        raise SystemError("a defect")
+
+    async def is_counted() -> bool:
+        return await proxy.metric("reaper_errors_total") == 1
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reaper, "_is_candidate", breaks)
+        stage.clock.shift(HOUR)
+        await eventually(is_counted)
+    assert await proxy.ops("/healthz") == (200, "ok\n")
+    assert look(stage.cluster) is not None
+
+    stage.clock.shift(HOUR)
+
+    await stage.cluster.until(lambda: look(stage.cluster) is None)
     assert await proxy.get("/ws/demo/api/status") == 200

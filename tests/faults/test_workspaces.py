@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HEALTHY = Key("healthy", "default")
 WAITING = 50
+TINY, FULL = ({"metadata": {}, "spec": {"containers": [{"image": name}]}} for name in ("tiny", "full"))
 
 
 def pod_of(cluster: Cluster, key: Key = KEY) -> Obj:
@@ -105,4 +106,27 @@ async def test_a_workspace_that_stands_still_holds_up_nobody_else_and_answers_wh
 
         assert set(await asyncio.gather(*late)) == {200}
         assert await open_one.receive_str() == "late"
+    assert await proxy.metric("workspace_changes_total", event="lost") == 0
+
+
+async def test_a_volume_that_is_full_fails_its_own_start_alone_and_not_for_longer_than_it_is_full(stage: Stage) -> None:
+    full, tiny = stage.cluster.images.find(FULL), stage.cluster.images.find(TINY)
+    proxy = await stage.serve()
+    assert await proxy.get("/ws/healthy/api/status") == 200
+
+    stage.cluster.images.set("tiny", full)
+    refused = await proxy.problem("/ws/demo/api/status")
+    stage.cluster.images.set("tiny", tiny)
+
+    assert refused == (503, "disk-full", True)
+    assert await proxy.metric("starts_total", result="disk-full") == 1
+    assert await proxy.get("/ws/healthy/api/status") == 200
+    assert await proxy.get("/ws/third/api/status") == 200
+
+    async def starts() -> bool:
+        stage.clock.shift(1)
+        return await proxy.get("/ws/demo/api/status") == 200
+
+    await eventually(starts)
+    assert await proxy.metric("workspaces", phase="running") == 3
     assert await proxy.metric("workspace_changes_total", event="lost") == 0

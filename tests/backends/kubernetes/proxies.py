@@ -50,14 +50,14 @@ class ShiftableClock:
     """The machine's clock, until `shift`: then it is later, and whoever's sleep is over by that wakes."""
 
     def __init__(self) -> None:
-        self._offset = 0.0
+        self._offset = self._wrong = 0.0
         self._shifted = asyncio.Event()
 
     def monotonic(self) -> float:
         return time.monotonic() + self._offset
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self._offset)
+        return datetime.now(UTC) + timedelta(seconds=self._offset + self._wrong)
 
     async def sleep(self, seconds: float) -> None:
         until = self.monotonic() + seconds
@@ -72,6 +72,10 @@ class ShiftableClock:
         self._offset += seconds
         self._shifted.set()
         self._shifted = asyncio.Event()
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back; no time passes by that."""
+        self._wrong += seconds
 
 
 class RecordingSupervisor(Supervisor):
