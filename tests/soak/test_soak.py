@@ -17,7 +17,7 @@ HELD = Held(14, 0, 0, 50_000_000, {"serve": 1}, {"proxy.relay.tunnel.Tunnel": 1}
 
 
 def test_a_short_soak_finds_no_leak_and_no_wrong_answer() -> None:
-    command = [sys.executable, "-m", "tests.soak", "--minutes=0.2", "--idle-websockets=200", "--hold=1", "--seed=1"]
+    command = [sys.executable, "-m", "tests.soak", "--minutes=0.1", "--idle-websockets=200", "--hold=1", "--seed=1"]
 
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=110, check=False)
 
