@@ -27,6 +27,15 @@ _QUANTITY: Final = (
     re.compile(r"[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"),
     "a Kubernetes quantity above zero, such as 500m, 2 or 4Gi",
 )
+_CONTAINERS: Final = frozenset({"containers", "initContainers"})
+_POD_LISTS: Final = _CONTAINERS | {
+    "volumes",
+    "tolerations",
+    "imagePullSecrets",
+    "topologySpreadConstraints",
+    "hostAliases",
+}
+_CONTAINER_LISTS: Final = frozenset({"env", "envFrom", "volumeMounts", "volumeDevices", "ports"})
 _MAX_ID: Final = 2**31 - 1  # what Kubernetes takes for a user or group
 _AT_ONCE: Final = (
     "reap_concurrency", "max_concurrent_starts", "max_queued", "access_log_sample",
@@ -131,9 +140,7 @@ def _kubernetes_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     for name in ("run_as_user", "fs_group"):
         if not 0 < values[name] <= _MAX_ID:
             yield name, f"a whole number from 1 to {_MAX_ID}"
-    overlay = values["pod_overlay"]
-    if not overlay.keys() <= {"metadata", "spec"} or not all(isinstance(part, dict) for part in overlay.values()):
-        yield "pod_overlay", "a mapping with `metadata`, `spec` or both, each a mapping"
+    yield from _overlay_problems(values["pod_overlay"])
     if values["namespace_manifests"] and not values["create_namespace"]:
         yield "namespace_manifests", "left out unless create_namespace is on"
     for name in ("namespace_manifests", "kubeconfig"):
@@ -142,6 +149,28 @@ def _kubernetes_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     secret = values["notebook_secret"].get_secret_value()
     if secret and len(secret) < _MIN_SECRET_LENGTH:
         yield "notebook_secret", f"at least {_MIN_SECRET_LENGTH} characters, such as `openssl rand -hex 32` prints"
+
+
+def _overlay_problems(overlay: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not overlay.keys() <= {"metadata", "spec"} or not all(isinstance(part, dict) for part in overlay.values()):
+        yield "pod_overlay", "a mapping with `metadata`, `spec` or both, each a mapping"
+    elif name := next(_no_lists(overlay.get("spec", {})), ""):
+        yield "pod_overlay", f"a part of a Pod, in which `{name}` is a list of mappings"
+
+
+def _no_lists(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the name of each field that must be a list of mappings (Kubernetes API: PodSpec, Container) and is none."""
+    for name in _POD_LISTS & spec.keys():
+        found = spec[name]
+        if found is not None and not _is_list(found):
+            yield name
+        elif name in _CONTAINERS:
+            for container in found or ():
+                yield from (part for part in _CONTAINER_LISTS & container.keys() if not _is_list(container[part]))
+
+
+def _is_list(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(each, dict) for each in found)
 
 
 def _address_problems(listen: str, *, is_open: bool) -> Iterator[tuple[str, str]]:

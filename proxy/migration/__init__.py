@@ -12,18 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.migration.pods import memory, overlay, text
 from proxy.migration.profiles import profiles_of
+from proxy.migration.shapes import listed, mapping, seconds
 from proxy.migration.values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _USER: Final = re.compile(r"\{(?:escaped_)?user_server\}|\{username\}(?:--)?\{servername\}|\{username\}")
+# What KubeSpawner fills in elsewhere, and nobody does here.
+_HUBS: Final = re.compile(
+    r"\{(?:(?:un)?escaped_)?(?:username|servername|user_server)\}|\{(?:userid|hubnamespace|namespace|pod_name|pvc_name)\}"
+)
 # What the proxy does by itself, or what only a hub can mean: nothing is lost with it.
 _MOOT: Final = (
     "singleuser.cmd", "singleuser.defaultUrl", "singleuser.startTimeout", "singleuser.events",
     "singleuser.cloudMetadata", "singleuser.networkPolicy.enabled", "cull.users", "cull.adminUsers",
     "cull.concurrency", "cull.removeNamedServers", "hub.config.KubeSpawner.slug_scheme",
 )  # fmt: skip
+_ADMINS: Final = "hub.config.Authenticator.admin_users"
 _ELSEWHERE: Final = (
     ("hub.", "there is no hub; who may enter is said by `auth`"),
     ("ingress.", "take an overlay of deploy/"),
@@ -58,6 +64,8 @@ def translate(tree: Mapping[str, Any]) -> Translation:
         ValueError: they are no values of the chart; it says which, and what is allowed.
     """
     values = Values(tree)
+    for name in ("singleuser", "hub", "cull"):
+        mapping(tree.get(name), name)
     left: list[str] = []
     scheme = text(values.take("hub.config.KubeSpawner.slug_scheme")) or "safe"
     settings = {
@@ -65,11 +73,12 @@ def translate(tree: Mapping[str, Any]) -> Translation:
         "auth": "jwt",
         "workspace_template": "{jupyterhub_escaped}" if scheme == "escape" else "{jupyterhub_slug}",
         "jupyterhub_paths": "on",
-        **_image(values),
+        **_image(values, left),
         **_resources(values),
         **_storage(values, left),
         **_cull(values),
         **_identity(values),
+        "admin_users": listed(values.take(_ADMINS), _ADMINS),
     }
     settings["pod_overlay"] = overlay(values)
     offered, default, notes = profiles_of(values.take("singleuser.profileList") or [])
@@ -79,7 +88,27 @@ def translate(tree: Mapping[str, Any]) -> Translation:
     for name in _MOOT:
         values.take(name)
     left += [*notes, *(f"{name}: {_advice(name)}" for name in values.left())]
-    return Translation({name: value for name, value in settings.items() if value not in (None, "", {}, [])}, left)
+    told = {name: _of_workspaces(value) for name, value in settings.items() if value not in (None, "", {}, [])}
+    left += [f"{name}: {text!r}: nobody fills that in" for name, value in told.items() for text in _unfilled(value)]
+    return Translation(told, left)
+
+
+def _of_workspaces(value: Any) -> Any:
+    """Return a copy in which every text names the workspace where it named a user's server."""
+    if isinstance(value, dict):
+        return {name: _of_workspaces(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_of_workspaces(each) for each in value]
+    return _of_workspace(value) if isinstance(value, str) else value
+
+
+def _unfilled(value: Any) -> Iterator[str]:
+    """Yield every text in which KubeSpawner would fill in what is not known here."""
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _unfilled(each)
+    elif isinstance(value, str) and _HUBS.search(value):
+        yield value
 
 
 def _prefer(name: str, offered: dict[str, Any], settings: dict[str, Any]) -> list[str]:
@@ -105,11 +134,13 @@ def _prefer(name: str, offered: dict[str, Any], settings: dict[str, Any]) -> lis
     return notes
 
 
-def _image(values: Values) -> dict[str, Any]:
+def _image(values: Values, left: list[str]) -> dict[str, Any]:
     name, tag = text(values.take("singleuser.image.name")), text(values.take("singleuser.image.tag"))
     found: dict[str, Any] = {"image_pull_policy": values.take("singleuser.image.pullPolicy")}
     if name:
         found["image"] = f"{name}:{tag}" if tag else name
+    else:
+        left.append("singleuser.image: the chart has an image of its own where nothing is said; `image` has another")
     return found
 
 
@@ -153,19 +184,23 @@ def _cull(values: Values) -> dict[str, Any]:
     if text(take("cull.enabled", "true")) == "false":
         take("cull.timeout"), take("cull.every"), take("cull.maxAge")
         return {"reaper": "off"}
-    oldest = text(take("cull.maxAge", "0"))
+    idle = seconds(take("cull.timeout", 3600), "cull.timeout")
+    every = seconds(take("cull.every", 600), "cull.every")
+    oldest = seconds(take("cull.maxAge", 0), "cull.maxAge")
     return {
-        "idle_ttl": f"{text(take('cull.timeout', '3600'))}s",
-        "reap_interval": f"{text(take('cull.every', '600'))}s",
-        "max_age": f"{oldest}s" if oldest != "0" else None,
+        "idle_ttl": f"{idle}s",
+        "reap_interval": f"{every or idle // 2}s",  # as the hub's culler has it
+        "max_age": f"{oldest}s" if oldest else None,
     }
 
 
 def _identity(values: Values) -> dict[str, Any]:
     """Translate who the server runs as, and what it finds in its environment."""
-    environment = values.take("singleuser.extraEnv") or {}
+    environment = values.take("singleuser.extraEnv")
     if isinstance(environment, list):
-        environment = {entry.get("name"): entry.get("value") for entry in environment if isinstance(entry, dict)}
+        entries = [mapping(entry, "singleuser.extraEnv") for entry in environment]
+        environment = {text(entry.get("name")): entry.get("value") for entry in entries}
+    environment = mapping(environment, "singleuser.extraEnv")
     plain = {name: text(value) for name, value in environment.items() if isinstance(value, str | int | float)}
     for name in environment.keys() - plain.keys():
         values.leave(f"singleuser.extraEnv.{name}")

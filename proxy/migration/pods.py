@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.migration.shapes import listed, mapping
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -40,25 +42,40 @@ def memory(value: Any, name: str) -> str:
 def overlay(values: Values) -> dict[str, Any]:
     """Return what the chart adds to every Pod."""
     take = values.take
+
+    def listing(name: str) -> list[Any]:
+        return listed(take(name), name)
+
+    def naming(name: str) -> Mapping[str, Any]:
+        return mapping(take(name), name)
+
     spec: dict[str, Any] = {
-        "nodeSelector": take("singleuser.nodeSelector"),
-        "tolerations": take("singleuser.extraTolerations"),
+        "nodeSelector": naming("singleuser.nodeSelector"),
+        "tolerations": listing("singleuser.extraTolerations"),
         "serviceAccountName": take("singleuser.serviceAccountName"),
-        "initContainers": take("singleuser.initContainers"),
-        "volumes": take("singleuser.storage.extraVolumes"),
-        "imagePullSecrets": [{"name": name} for name in take("singleuser.image.pullSecrets") or []],
+        "initContainers": listing("singleuser.initContainers"),
+        "volumes": listing("singleuser.storage.extraVolumes"),
+        "imagePullSecrets": secrets_of([*listing("imagePullSecrets"), *listing("singleuser.image.pullSecrets")]),
     }
     container = {
-        "volumeMounts": take("singleuser.storage.extraVolumeMounts"),
-        "lifecycle": take("singleuser.lifecycleHooks"),
-        "resources": resources(take("singleuser.extraResource.limits"), take("singleuser.extraResource.guarantees")),
+        "volumeMounts": listing("singleuser.storage.extraVolumeMounts"),
+        "lifecycle": naming("singleuser.lifecycleHooks"),
+        "resources": resources(
+            naming("singleuser.extraResource.limits"), naming("singleuser.extraResource.guarantees")
+        ),
     }
-    extra = take("singleuser.extraContainers") or []
-    metadata = {"labels": take("singleuser.extraLabels"), "annotations": take("singleuser.extraAnnotations")}
+    extra = listing("singleuser.extraContainers")
+    metadata = {"labels": naming("singleuser.extraLabels"), "annotations": naming("singleuser.extraAnnotations")}
     return filled({"metadata": filled(metadata), "spec": filled({**spec, "containers": _containers(container, extra)})})
 
 
-def resources(limits: Any, guarantees: Any) -> dict[str, Any]:
+def secrets_of(found: list[Any]) -> list[dict[str, str]]:
+    """Return the Secrets that images are pulled with; the chart takes names, and mappings that have one."""
+    names = [text(each.get("name") if isinstance(each, dict) else each) for each in found]
+    return [{"name": name} for name in dict.fromkeys(names) if name]
+
+
+def resources(limits: Mapping[str, Any], guarantees: Mapping[str, Any]) -> dict[str, Any]:
     """Return resources such as GPUs, which Kubernetes wants as text."""
     return filled({"limits": _amounts(limits), "requests": _amounts(guarantees)})
 
@@ -70,6 +87,13 @@ def of_override(override: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
         ValueError: a value is not what the chart allows.
     """
     left = dict(override)
+
+    def listing(name: str) -> list[Any]:
+        return listed(left.pop(name, None), name)
+
+    def naming(name: str) -> Mapping[str, Any]:
+        return mapping(left.pop(name, None), name)
+
     readers: dict[str, tuple[str, Callable[[Any], str]]] = {
         "image": ("image", text),
         "image_pull_policy": ("image_pull_policy", text),
@@ -82,18 +106,18 @@ def of_override(override: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
         ours: read(left.pop(theirs)) for theirs, (ours, read) in readers.items() if left.get(theirs) is not None
     }
     container = {
-        "resources": resources(left.pop("extra_resource_limits", None), left.pop("extra_resource_guarantees", None)),
-        "env": [{"name": name, "value": text(value)} for name, value in (left.pop("environment", None) or {}).items()],
-        "volumeMounts": left.pop("volume_mounts", None),
+        "resources": resources(naming("extra_resource_limits"), naming("extra_resource_guarantees")),
+        "env": [{"name": name, "value": text(value)} for name, value in naming("environment").items()],
+        "volumeMounts": listing("volume_mounts"),
     }
     spec = {
-        "nodeSelector": left.pop("node_selector", None),
-        "tolerations": left.pop("tolerations", None),
+        "nodeSelector": naming("node_selector"),
+        "tolerations": listing("tolerations"),
         "serviceAccountName": left.pop("service_account", None),
-        "volumes": left.pop("volumes", None),
+        "volumes": listing("volumes"),
         "containers": _containers(container, []),
     }
-    metadata = {"labels": left.pop("extra_labels", None), "annotations": left.pop("extra_annotations", None)}
+    metadata = {"labels": naming("extra_labels"), "annotations": naming("extra_annotations")}
     added = filled({"metadata": filled(metadata), "spec": filled(spec)})
     if added:
         changes["pod_overlay"] = added
@@ -106,8 +130,8 @@ def filled(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in tree.items() if value not in (None, "", {}, [])}
 
 
-def _amounts(found: Any) -> dict[str, str]:
-    return {name: text(value) for name, value in (found or {}).items()}
+def _amounts(found: Mapping[str, Any]) -> dict[str, str]:
+    return {name: text(value) for name, value in found.items()}
 
 
 def _containers(ours: Mapping[str, Any], others: list[Any]) -> list[Any]:

@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any, Final, TypeAlias
 
 from proxy.migration.pods import of_override
+from proxy.migration.shapes import mapping
 from proxy.workspace import MAX_LABEL
 
 MOST: Final = 100
@@ -32,6 +33,7 @@ def profiles_of(found: Any) -> tuple[dict[str, Any], str, list[str]]:
     default = ""
     left: list[str] = []
     for profile in found:
+        left += [f"singleuser.profileList: {name}: has no counterpart" for name in _free_text(profile)]
         for slug, description, override, is_default in _combinations(profile):
             changes, unknown = of_override(override)
             name = _free(slug, profiles)
@@ -46,9 +48,9 @@ def _combinations(profile: Mapping[str, Any]) -> Iterator[Choice]:
     """Yield one profile for each combination of choices, the default first in line where the chart has it so."""
     title = str(profile.get("display_name") or profile.get("slug") or "profile")
     slug = _slug(str(profile.get("slug") or title))
-    base = dict(profile.get("kubespawner_override") or {})
+    base = dict(mapping(profile.get("kubespawner_override"), f"profileList: {slug}: kubespawner_override"))
     told = str(profile.get("description") or "")
-    options = [_choices(option) for option in (profile.get("profile_options") or {}).values()]
+    options = [_choices(option) for option in _options(profile).values()]
     count = 1
     for choices in options:
         count *= len(choices)
@@ -65,16 +67,29 @@ def _combinations(profile: Mapping[str, Any]) -> Iterator[Choice]:
         yield "-".join(slugs), f"{description} ({told})" if told else description, override, is_default
 
 
+def _options(profile: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    found = mapping(profile.get("profile_options"), "profileList: profile_options")
+    return {name: mapping(option, f"profileList: {name}") for name, option in found.items()}
+
+
+def _free_text(profile: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the name of each option that lets people write what they want instead of choosing."""
+    for name, option in _options(profile).items():
+        if mapping(option.get("unlisted_choice"), f"profileList: {name}: unlisted_choice").get("enabled"):
+            yield f"{profile.get('display_name')}: {name}: unlisted_choice"
+
+
 def _choices(option: Mapping[str, Any]) -> list[Choice]:
     """Return the choices of an option; what is free text has none."""
+    choices = mapping(option.get("choices"), "profileList: choices")
     found = [
         (
             _slug(str(slug)),
             str(choice.get("display_name") or slug),
-            choice.get("kubespawner_override") or {},
+            mapping(choice.get("kubespawner_override"), f"profileList: {slug}: kubespawner_override"),
             choice.get("default") in (True, "true"),
         )
-        for slug, choice in (option.get("choices") or {}).items()
+        for slug, choice in ((slug, mapping(given, f"profileList: {slug}")) for slug, given in choices.items())
     ]
     if found and not any(choice[3] for choice in found):
         slug, name, change, _ = found[0]  # as KubeSpawner does

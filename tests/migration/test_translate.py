@@ -124,7 +124,75 @@ def test_the_charts_own_defaults_hold_for_what_is_not_said() -> None:
     assert (settings["idle_ttl"], settings["reap_interval"]) == ("3600s", "600s")
     assert settings["memory_request"] == "1Gi"
     assert "image" not in settings
-    assert translate({}).left == []
+    assert [line.partition(":")[0] for line in translate({}).left] == ["singleuser.image"]  # it is another one here
+
+
+def test_a_mapping_in_place_of_a_list_is_its_values_in_order_of_its_keys() -> None:
+    storage = {
+        "extraVolumes": {"b": {"name": "shm", "emptyDir": {}}, "a": {"name": "tmp", "emptyDir": {}}},
+        "extraVolumeMounts": {"x": {"name": "shm", "mountPath": "/dev/shm"}},
+    }
+    profile = {"display_name": "x", "kubespawner_override": {"volumes": {"v": {"name": "v", "emptyDir": {}}}}}
+    values = {"singleuser": {"storage": storage, "extraTolerations": {"t": {"key": "k"}}, "profileList": [profile]}}
+
+    settings = translate(values).settings
+
+    spec = settings["pod_overlay"]["spec"]
+    assert [volume["name"] for volume in spec["volumes"]] == ["tmp", "shm"]
+    assert spec["tolerations"] == [{"key": "k"}]
+    assert spec["containers"] == [{"name": "notebook", "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}]}]
+    assert settings["profiles"]["x"]["pod_overlay"]["spec"]["volumes"] == [{"name": "v", "emptyDir": {}}]
+
+
+def test_what_named_a_users_server_names_the_workspace_and_what_nobody_fills_in_is_told() -> None:
+    volumes = [{"name": "own", "persistentVolumeClaim": {"claimName": "extra-{username}"}}]
+    environment = {"ME": "{user_server}", "WHO": "{unescaped_username}", "JSON": "{other}"}
+
+    done = translate({"singleuser": {"storage": {"extraVolumes": volumes}, "extraEnv": environment}})
+
+    [volume] = done.settings["pod_overlay"]["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == "extra-{workspace_id}"
+    assert done.settings["extra_env_vars"]["ME"] == "{workspace_id}"
+    assert done.left[-1:] == ["extra_env_vars: '{unescaped_username}': nobody fills that in"]
+
+
+def test_secrets_of_the_chart_and_of_servers_pull_images_by_name_or_mapping() -> None:
+    values = {"imagePullSecrets": [{"name": "a"}], "singleuser": {"image": {"pullSecrets": ["b", {"name": "a"}]}}}
+
+    assert translate(values).settings["pod_overlay"] == {"spec": {"imagePullSecrets": [{"name": "a"}, {"name": "b"}]}}
+
+
+def test_admins_stay_admins(tmp_path: Path) -> None:
+    values = {"hub": {"config": {"Authenticator": {"admin_users": ["ann", "bob"]}}}}
+    written = tmp_path / "proxy.yaml"
+    written.write_text(yaml.safe_dump(translate(values).settings))
+
+    assert load({}, written).admin_users == ("ann", "bob")
+
+
+def test_free_text_in_place_of_a_choice_is_named() -> None:
+    choices = {"a": {"kubespawner_override": {"image": "a:1"}}, "b": None}
+    option = {"choices": choices, "unlisted_choice": {"enabled": True, "kubespawner_override": {"image": "{value}"}}}
+    profile = {"display_name": "Pick", "kubespawner_override": None, "profile_options": {"image": option}}
+
+    done = translate({"singleuser": {"profileList": [profile]}})
+
+    assert list(done.settings["profiles"]) == ["pick-a", "pick-b"]
+    assert "singleuser.profileList: Pick: image: unlisted_choice: has no counterpart" in done.left
+
+
+@pytest.mark.parametrize(
+    ("cull", "expected"),
+    [
+        ({"timeout": 7200.0, "every": "300"}, ("7200s", "300s", None)),
+        ({"timeout": 7200, "every": 0, "maxAge": 0}, ("7200s", "3600s", None)),  # half of it, as the culler has it
+        ({"maxAge": 86400}, ("3600s", "600s", "86400s")),
+    ],
+)
+def test_culling_is_in_whole_seconds(cull: dict[str, Any], expected: tuple[str | None, ...]) -> None:
+    settings = translate({"cull": cull}).settings
+
+    assert tuple(settings.get(name) for name in ("idle_ttl", "reap_interval", "max_age")) == expected
 
 
 def test_a_volume_that_all_share_is_mounted_by_a_directory_each() -> None:
@@ -152,6 +220,11 @@ def test_the_older_scheme_of_names_and_switched_off_culling() -> None:
         ({"singleuser": {"memory": {"limit": "lots"}}}, "singleuser.memory.limit is 'lots'"),
         ({"singleuser": {"profileList": "custom"}}, "profileList must be a list"),
         ([], "values must be a mapping"),
+        ({"singleuser": "hello"}, "singleuser must be a mapping"),
+        ({"singleuser": {"nodeSelector": ["a"]}}, "singleuser.nodeSelector must be a mapping"),
+        ({"singleuser": {"initContainers": "a"}}, "singleuser.initContainers must be a list"),
+        ({"singleuser": {"profileList": [{"kubespawner_override": ["a"]}]}}, "kubespawner_override must be a mapping"),
+        ({"cull": {"timeout": "1h"}}, "cull.timeout is '1h': must be a number of seconds"),
         (
             {
                 "singleuser": {
@@ -182,4 +255,32 @@ def test_no_value_is_lost_in_silence(values: dict[str, Any]) -> None:
 
     left = {line.partition(": ")[0] for line in translate(values).left}
 
-    assert left == leaves(values, "")
+    assert left - {"singleuser.image"} == leaves(values, "")
+
+
+ODD = st.recursive(
+    LEAVES | st.floats(), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("ab"), inner, max_size=2)
+)
+PROFILE = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("display_name", "slug", "default", "kubespawner_override", "profile_options"), ODD)
+)
+SERVERS = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(
+            ("image", "cpu", "memory", "storage", "extraEnv", "nodeSelector", "extraTolerations", "initContainers",
+             "lifecycleHooks", "extraResource", "extraLabels", "uid", "profileList"),
+            ODD,
+        ),
+        "profileList": st.lists(PROFILE, max_size=2),
+    },
+)  # fmt: skip
+
+
+@given(st.fixed_dictionaries({}, optional={"singleuser": SERVERS, "cull": ODD, "hub": ODD, "imagePullSecrets": ODD}))
+def test_whatever_the_values_are_they_are_translated_or_refused_in_words(values: dict[str, Any]) -> None:
+    try:
+        done = translate(values)
+    except ValueError:
+        return
+    assert yaml.safe_load(yaml.safe_dump(done.settings)) == done.settings
