@@ -20,6 +20,7 @@ from proxy.version import __version__
 
 if TYPE_CHECKING:
     from proxy.actions import Actions
+    from proxy.auth.door import Door
     from proxy.auth.user import User
     from proxy.events import Streams
     from proxy.sight import Sight
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 API: Final = "/api/"
 _MY: Final = "/my"
 _WORKSPACES: Final = "/api/workspaces"
+_SIGN_OUT: Final = "/api/sign-out"
 _MOST: Final = 1_000
 _USUAL: Final = 100
 _LINES, _MOST_LINES = 200, 5_000
@@ -59,11 +61,20 @@ class Admin:
         streams: carries events.
         is_open: nobody is asked who they are, at an address that others may reach.
         knows_hub: JupyterHub's addresses lead on.
+        door: by which people leave.
     """
 
     def __init__(
-        self, sight: Sight, actions: Actions, streams: Streams, *, is_open: bool = False, knows_hub: bool = False
+        self,
+        sight: Sight,
+        actions: Actions,
+        streams: Streams,
+        *,
+        is_open: bool = False,
+        knows_hub: bool = False,
+        door: Door,
     ) -> None:
+        self._door = door
         self._is_open = is_open
         self._knows_hub = knows_hub
         self._sight = sight
@@ -76,14 +87,14 @@ class Admin:
         Raises:
             ProxyError: it is refused.
         """
-        if target.path == _MY or target.path.startswith(f"{_MY}/"):
-            return self._go_to_own(target, user)
-        if self._knows_hub and (place := lead_on(target.path, self._sight.access.of)) is not None:
-            return answers.to(place + ("" if target.query is None else f"?{target.query}"), status=307)
+        if (led := self._lead(target, user)) is not None:
+            return led
         if not _is_here(target):
             raise NotFound("Workspaces are at /ws/<id>/, and the list of those that run is at /.")
         if target.path.startswith(f"{_WORKSPACES}/"):
             return await self._below(request, user, target.query, *target.path[len(_WORKSPACES) + 1 :].split("/"))
+        if target.path == _SIGN_OUT:
+            return answers.allowing(request, "POST") or self._sign_out(request)
         if target.path not in ("/", _WORKSPACES, "/api/profiles", "/api/events", "/api/openapi.json"):
             raise NotFound("The API is described at /api/openapi.json.")
         if (told := answers.allowing(request, "GET")) is not None:
@@ -91,6 +102,26 @@ class Admin:
         if target.path == "/api/events":
             return await self._streams.serve(request, DashboardFeed(self._sight, user))
         return self._show(target, user)
+
+    def _lead(self, target: Target, user: User) -> web.Response | None:
+        """Lead on from the addresses that only lead; None at any other."""
+        if target.path == _MY or target.path.startswith(f"{_MY}/"):
+            return self._go_to_own(target, user)
+        if self._knows_hub and (place := lead_on(target.path, self._sight.access.of)) is not None:
+            return answers.to(place + ("" if target.query is None else f"?{target.query}"), status=307)
+        return None
+
+    def _sign_out(self, request: web.BaseRequest) -> web.Response:
+        """Take a browser's cookies away, and what they hold at every workspace with them."""
+        if not self._door.has_exit:
+            raise NotFound("Nobody signs in here, or with a proxy before this one: sign out there.")
+        if answers.is_for_person(request):
+            answer = answers.of_page(pages.signed_out(self._door.logout_url))
+        else:
+            answer = web.Response(status=204, headers=pages.HEADERS)
+        for value in self._door.leave(request):
+            answer.headers.add("Set-Cookie", value)
+        return answer
 
     def _go_to_own(self, target: Target, user: User) -> web.Response:
         """Send a user on to the same path in their own workspace, whatever the method."""
@@ -156,6 +187,7 @@ class Admin:
                 events_url="/api/events",
                 profiles=self._sight.supervisor.profiles,
                 is_open=self._is_open,
+                user=user.name if self._door.has_exit else "",
             )
         )
 

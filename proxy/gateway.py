@@ -152,7 +152,7 @@ class Gateway:
             key_of=self._key,
         )
         self._reserved = Reserved(sight, actions, self.streams)
-        self._admin = Admin(sight, actions, self.streams, is_open=is_open, knows_hub=knows_hub)
+        self._admin = Admin(sight, actions, self.streams, is_open=is_open, knows_hub=knows_hub, door=self._door)
 
     @property
     def in_flight(self) -> int:

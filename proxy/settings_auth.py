@@ -69,6 +69,12 @@ class AuthSettings(BaseSettings):
         "where browsers without a credential are sent, such as `https://login.example.org/?to={url}`; `{url}` is the "
         "address that they wanted, encoded",
     )
+    logout_url: Text = setting(
+        "",
+        AUTHENTICATION,
+        "where browsers go on to that have signed out, such as `https://login.example.org/logout`; with `auth` = "
+        "`forward`, that of the proxy that signs people in, such as `/oauth2/sign_out`",
+    )
     routing: Literal["path", "host"] = setting(
         "path",
         AUTHENTICATION,

@@ -45,9 +45,7 @@ def auth_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "identity_header", "a header's name of letters, digits and single dashes, that has no other meaning"
     if not all(map(_COOKIE.fullmatch, values["identity_cookies"])):
         yield "identity_cookies", "how names of cookies begin, without a prefix such as __Host-, separated by commas"
-    login_url = values["login_url"]
-    if login_url and not (_VISIBLE.fullmatch(login_url) and _is_url(login_url, ("https", "http"))):
-        yield "login_url", "a URL that begins with https:// or http://, without spaces"
+    yield from _way_problems(values)
     if not all(map(ORIGIN_FORM.fullmatch, values["allowed_origins"])):
         yield "allowed_origins", _ORIGIN_RULE
     if not all(word == "self" or ORIGIN_FORM.fullmatch(word) for word in values["frame_ancestors"]):
@@ -57,6 +55,18 @@ def auth_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _key_problems(values)
     yield from _host_problems(values)
     yield from _access_problems(values)
+
+
+def _way_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Find where browsers cannot be sent to sign in, or after they have signed out."""
+    login_url = values["login_url"]
+    if login_url and not (_VISIBLE.fullmatch(login_url) and _is_url(login_url, ("https", "http"))):
+        yield "login_url", "a URL that begins with https:// or http://, without spaces"
+    logout_url = values["logout_url"]
+    if logout_url and values["auth"] == "none":
+        yield "logout_url", "left out where auth is none: then nobody signs in"
+    elif logout_url and not (_VISIBLE.fullmatch(logout_url) and _is_place(logout_url)):
+        yield "logout_url", "a URL that begins with https:// or http://, or a path that begins with one `/`"
 
 
 def _key_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -114,6 +124,11 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
         return found.scheme in schemes and bool(found.hostname) and not found.username
     except ValueError:
         return False
+
+
+def _is_place(text: str) -> bool:
+    """Tell whether this is a URL, or a path of this host: with two slashes it would be another's."""
+    return _is_url(text, ("https", "http")) or (text.startswith("/") and not text.startswith(("//", "/\\")))
 
 
 def _is_of_this_machine(url: str) -> bool:

@@ -88,6 +88,7 @@ def _tokens(
         entry=Entry(is_https, clock),
         is_https=is_https,
         login_url=config.login_url,
+        logout_url=config.logout_url,
         keys=published,
     )
 
@@ -111,7 +112,14 @@ def _forwarded(config: Config, clock: Clock, access: Access, limits: Limits, sec
     reader = Forwarded(config.identity_header, trust(config.trusted_proxies))
     if config.routing == "host":
         return _of_hosts(config, reader, clock, access, limits, secrets=secrets)
-    return Door(reader, access, limits=limits, is_https=seen_https(config), login_url=config.login_url)
+    return Door(
+        reader,
+        access,
+        limits=limits,
+        is_https=seen_https(config),
+        login_url=config.login_url,
+        logout_url=config.logout_url,
+    )
 
 
 def _of_hosts(
@@ -139,6 +147,7 @@ def _of_hosts(
         entry=HostEntry(hosts, sessions, is_https, clock, takes_tokens=takes_tokens),
         is_https=is_https,
         login_url=config.login_url,
+        logout_url=config.logout_url,
         keys=keys,
     )
 

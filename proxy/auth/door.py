@@ -67,6 +67,7 @@ class Door:
         entry: gives browsers cookies; None where there are none.
         is_https: tells whether the browser speaks https; by default nobody does.
         login_url: where browsers are sent that come without a credential, with `{url}` for where they wanted to go.
+        logout_url: where browsers go on to that have signed out.
         keys: what fetches keys as long as the door is used.
     """
 
@@ -79,6 +80,7 @@ class Door:
         entry: Entry | None = None,
         is_https: Callable[[web.BaseRequest], bool] = lambda _: False,
         login_url: str = "",
+        logout_url: str = "",
         keys: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         self._reader = reader = reader or Everyone()
@@ -87,6 +89,7 @@ class Door:
         self._entry = entry
         self._is_https = is_https
         self._login_url = login_url
+        self.logout_url = logout_url
         self._keys = keys
         self.known = reader.known
         self.admits = access.admits
@@ -152,6 +155,15 @@ class Door:
             await self.authorise(user, to.workspace_id or "", request.method)
             sent = self._entry.hand_over(request, target, to, user)
         return sent or user
+
+    @property
+    def has_exit(self) -> bool:
+        """Whether somebody can sign out here: they came by a cookie of ours, or it is known where to."""
+        return (self._entry is not None and self._entry.takes_tokens) or bool(self.logout_url)
+
+    def leave(self, request: web.BaseRequest) -> list[str]:
+        """Return the `Set-Cookie` values by which a browser is signed out."""
+        return [] if self._entry is None else self._entry.leave(request)
 
     def _elsewhere(self, request: web.BaseRequest, target: Target) -> str:
         """Return where a browser is sent that comes without a credential; nowhere if empty."""

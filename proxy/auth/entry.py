@@ -14,7 +14,7 @@ from proxy import pages
 from proxy.activity import is_speculative
 from proxy.auth import cookies
 from proxy.auth.peers import says_https
-from proxy.auth.presented import query_token, token_of
+from proxy.auth.presented import cookie_token, query_token, token_of
 from proxy.errors import BadRequest, InvalidKey, MethodRefused, Unauthenticated
 from proxy.target import parse_target
 
@@ -36,6 +36,9 @@ class Entry:
         is_https: tells whether the browser speaks https.
         clock: tells how long a cookie may live.
     """
+
+    takes_tokens = True
+    """Whether browsers come with tokens; else a proxy in front says who they are."""
 
     def __init__(self, is_https: Callable[[web.BaseRequest], bool], clock: Clock) -> None:
         self.is_https = is_https
@@ -67,9 +70,9 @@ class Entry:
         """Return where a browser without a workspace's cookie may get one, since it has the site's; else nothing."""
         if cookies.path_of(target) == "/" or hdrs.AUTHORIZATION in request.headers or target.tokens:
             return ""
-        name = cookies.name_of("/", is_https=self.is_https(request))
         try:
-            has_one = cookies.value_of(request.headers.getall(hdrs.COOKIE, ()), name) is not None
+            sent = request.headers.getall(hdrs.COOKIE, [])
+            has_one = cookie_token(sent, "/", is_https=self.is_https(request)) is not None
         except Unauthenticated:
             return ""
         return f"{PATH}?to={quote(target.wire, safe='/')}" if has_one else ""
@@ -107,6 +110,20 @@ class Entry:
         token = token_of(request.headers, target, is_https=self.is_https(request)) or ""
         return self._send(request, to, token, user, [to.base])
 
+    def leave(self, request: web.BaseRequest) -> list[str]:
+        """Return the `Set-Cookie` values by which a browser is signed out: of every workspace, too."""
+        site = cookies.name_of("/", is_https=self.is_https(request))
+        name, times = self._times(request)
+        return [
+            self._cookie(request, site, "", "/", 0),
+            self._cookie(request, name, str(times + 1), "/", cookies.LONGEST_LIFE),
+        ]
+
+    def _times(self, request: web.BaseRequest, *, is_wide: bool = False) -> tuple[str, int]:
+        """Return the name of the cookie that says how often a browser has signed out, and what it says."""
+        name = cookies.times_name(is_https=self.is_https(request), is_wide=is_wide)
+        return name, cookies.times_out(request.headers.getall(hdrs.COOKIE, ()), name)
+
     def _cookie(self, request: web.BaseRequest, name: str, value: str, path: str, seconds: float) -> str:
         """Return a `Set-Cookie` value; `Secure` also behind an ingress that nobody has said to trust."""
         return cookies.cookie(name, value, path, seconds, is_secure=says_https(request))
@@ -116,11 +133,12 @@ class Entry:
         headers = {**pages.HEADERS, "Location": to.wire.decode("ascii"), "Referrer-Policy": "no-referrer"}
         response = web.Response(status=_SEE_OTHER, headers=headers)
         life = user.expires - self._clock.now().timestamp()
+        value = cookies.given(token, self._times(request)[1])
         for path in paths:
             name = cookies.name_of(path, is_https=is_https)
-            if not cookies.fits(name, token):
+            if not cookies.fits(name, value):
                 raise BadRequest("token-too-long", "The token is too long for a cookie: send it as a bearer token.")
-            response.headers.add("Set-Cookie", self._cookie(request, name, token, path, life))
+            response.headers.add("Set-Cookie", self._cookie(request, name, value, path, life))
         return response
 
 

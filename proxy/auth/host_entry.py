@@ -23,6 +23,7 @@ from proxy.auth import cookies
 from proxy.auth.entry import PATH, Entry, is_navigation, token_to_take
 from proxy.auth.host_reader import SESSION, session_of, shows_token
 from proxy.auth.hosts import MAIN
+from proxy.auth.peers import says_https
 from proxy.auth.session import fingerprint_of
 from proxy.errors import BadRequest, MethodRefused
 from proxy.target import parse_target
@@ -64,7 +65,7 @@ class HostEntry(Entry):
         takes_tokens: bool,
     ) -> None:
         super().__init__(is_https, clock)
-        self._takes_tokens = takes_tokens
+        self.takes_tokens = takes_tokens
         self._hosts = hosts
         self._sessions = sessions
 
@@ -82,7 +83,7 @@ class HostEntry(Entry):
             return self._take(request, target, workspace_id)
         if request.method != "GET" or not is_navigation(request):
             return None
-        if self._takes_tokens and shows_token(request.headers, target):
+        if self.takes_tokens and shows_token(request.headers, target):
             return None
         if self._user(request, workspace_id) is not None:
             return None
@@ -96,19 +97,28 @@ class HostEntry(Entry):
         Raises:
             BadRequest: the token does not fit into a cookie, or the browser only loads ahead.
         """
-        token = token_to_take(request, target) if self._takes_tokens else None
+        token = token_to_take(request, target) if self.takes_tokens else None
         if token is None:
             return None
         workspace_id = self._place(request)
         if workspace_id == MAIN:
             return self._send(request, target, token, user, ["/"])
-        session, life = self._sessions.grant(user, workspace_id)
+        session, life = self._sessions.grant(user, workspace_id, self._times(request, is_wide=True)[1])
         return self._admit(request, target, session, life)
 
     def elsewhere(self, request: web.BaseRequest, target: Target) -> str:
         """Return nothing: who has no credential on the main host has none anywhere."""
         del request, target
         return ""
+
+    def leave(self, request: web.BaseRequest) -> list[str]:
+        """Return the `Set-Cookie` values by which a browser is signed out: on every workspace's host, too."""
+        site = cookies.name_of("/", is_https=self.is_https(request))
+        name, times = self._times(request, is_wide=True)
+        out = cookies.cookie(
+            name, str(times + 1), "/", cookies.LONGEST_LIFE, is_secure=says_https(request), domain=self._hosts.base
+        )
+        return [self._cookie(request, site, "", "/", 0), out]
 
     def hand_over(self, request: web.BaseRequest, target: Target, to: Target, user: User) -> web.Response:
         """Return the redirect from the main host to the workspace's, with a ticket for the browser that asked for it.
@@ -124,7 +134,7 @@ class HostEntry(Entry):
         browser = parse_qs(target.query or "").get("browser", [""])
         if len(browser) != 1 or not _STATE.fullmatch(browser[0]):
             return self._redirect(self._url(request, workspace_id, wire))  # nothing was begun there: it begins
-        ticket = self._sessions.ticket(user, workspace_id, browser[0])
+        ticket = self._sessions.ticket(user, workspace_id, browser[0], self._times(request, is_wide=True)[1])
         sent = self._redirect(self._url(request, workspace_id, f"{PATH}?ticket={ticket}&to={quote(wire, safe='/')}"))
         # A notebook's page can open this address with a value that it has thought of, and make its own host refuse what
         # comes back. It must not hold the window in which that address, with somebody's ticket, then stands.

@@ -96,12 +96,15 @@ def shows_token(headers: MultiMapping[str], target: Target) -> bool:
 
 def session_of(request: web.BaseRequest, sessions: Sessions, workspace_id: str, *, is_https: bool) -> User | None:
     """Return whose session a request carries; None where it carries none that holds for this workspace, or two."""
-    name = cookies.host_name(SESSION, is_https=is_https)
+    sent = request.headers.getall(hdrs.COOKIE, ())
     try:
-        session = cookies.value_of(request.headers.getall(hdrs.COOKIE, ()), name)
+        session = cookies.value_of(sent, cookies.host_name(SESSION, is_https=is_https))
     except Unauthenticated:
         return None
-    return None if session is None else sessions.user_of(session, workspace_id)
+    if session is None:
+        return None
+    times = cookies.times_out(sent, cookies.times_name(is_https=is_https, is_wide=True))
+    return sessions.user_of(session, workspace_id, times)
 
 
 def _outside(target: Target) -> Target:

@@ -36,7 +36,7 @@ class Hosts:
     """
 
     def __init__(self, base_domain: str) -> None:
-        self._base = base_domain
+        self.base = self._base = base_domain
         self.place = lru_cache(maxsize=_CACHE_SIZE)(self._place)
         """Return the id of the workspace whose host this is, or `MAIN`. Raises BadRequest: it is no host of ours."""
 

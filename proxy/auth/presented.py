@@ -15,6 +15,8 @@ from proxy.auth import cookies
 from proxy.errors import Unauthenticated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from multidict import MultiMapping
 
     from proxy.target import Target
@@ -44,9 +46,25 @@ def token_of(headers: MultiMapping[str], target: Target, *, is_https: bool) -> s
                 raise Unauthenticated("Two credentials came at once: send `Authorization` or `?token=`, not both.")
             token = asked
     if token is None and _COOKIE in headers:
-        name = cookies.name_of(cookies.path_of(target), is_https=is_https)
-        token = cookies.value_of(headers.getall(_COOKIE, _NONE), name)
+        token = cookie_token(headers.getall(_COOKIE, _NONE), cookies.path_of(target), is_https=is_https)
     return token
+
+
+def cookie_token(values: Sequence[str], path: str, *, is_https: bool) -> str | None:
+    """Return the token in a browser's cookie, or None where it has none, or has signed out since.
+
+    Args:
+        values: every `Cookie` header.
+        path: to which the cookie belongs; see `cookies.path_of`.
+        is_https: the browser speaks https.
+
+    Raises:
+        Unauthenticated: there are two.
+    """
+    value = cookies.value_of(values, cookies.name_of(path, is_https=is_https))
+    if value is None:
+        return None
+    return cookies.held(value, cookies.times_out(values, cookies.times_name(is_https=is_https)))
 
 
 def check_form(token: str) -> None:

@@ -43,19 +43,20 @@ class Sessions:
         self._secrets = secrets
         self._ttl = ttl.total_seconds()
         self._clock = clock
-        self._seen: dict[tuple[str, str], User] = {}
+        self._seen: dict[tuple[str, str], tuple[User, int]] = {}
         self._seen_with: tuple[str, ...] = ()
 
-    def ticket(self, user: User, workspace_id: str, browser: str) -> str:
+    def ticket(self, user: User, workspace_id: str, browser: str, times: int = 0) -> str:
         """Return a ticket that opens a workspace's host to the browser that holds `browser`, for half a minute.
 
         Args:
             user: who comes.
             workspace_id: whose host.
             browser: the fingerprint of what the browser holds there (see `fingerprint_of`).
+            times: how often the browser has signed out.
         """
         now = self._clock.now().timestamp()
-        claims = {**_claims(user, workspace_id), "browser": browser, "until": self._end(user, now)}
+        claims = {**_claims(user, workspace_id, times), "browser": browser, "until": self._end(user, now)}
         return self._sign("ticket", {**claims, "exp": now + TICKET_SECONDS})
 
     def exchange(self, ticket: str, workspace_id: str, browser: str) -> tuple[str, float] | None:
@@ -72,27 +73,34 @@ class Sessions:
             return None
         try:
             until = float(claims["until"])
-            session = self._sign("session", {key: claims[key] for key in ("sub", "ws", "named")} | {"exp": until})
+            kept = {key: claims[key] for key in ("sub", "ws", "named")}
+            session = self._sign("session", {**kept, "out": claims.get("out", 0), "exp": until})
         except (KeyError, TypeError, ValueError):
             return None
         return session, until - now
 
-    def grant(self, user: User, workspace_id: str) -> tuple[str, float]:
+    def grant(self, user: User, workspace_id: str, times: int = 0) -> tuple[str, float]:
         """Return a session for somebody who has shown a credential at the workspace's host itself; and its seconds."""
         now = self._clock.now().timestamp()
         until = self._end(user, now)
-        return self._sign("session", {**_claims(user, workspace_id), "exp": until}), until - now
+        return self._sign("session", {**_claims(user, workspace_id, times), "exp": until}), until - now
 
-    def user_of(self, session: str, workspace_id: str) -> User | None:
-        """Return whose session this is; None where it does not hold for this workspace, or not any more."""
+    def user_of(self, session: str, workspace_id: str, times: int = 0) -> User | None:
+        """Return whose session this is; None where it does not hold for this workspace, or not any more.
+
+        Args:
+            session: as it came.
+            workspace_id: whose host it came to.
+            times: how often the browser has signed out; a session from before that does not hold.
+        """
         secrets = tuple(self._secrets())
         if secrets != self._seen_with:
             self._seen.clear()
             self._seen_with = secrets
-        user = self._seen.get((session, workspace_id))
+        user, given = self._seen.get((session, workspace_id), (None, 0))
         if user is not None:
             if self._clock.now().timestamp() < user.expires:
-                return user
+                return user if given == times else None
             del self._seen[session, workspace_id]
             return None
         claims = self._read("session", session, workspace_id)
@@ -101,8 +109,9 @@ class Sessions:
         user = User(claims["sub"], (workspace_id,) if claims.get("named") is True else (), float(claims["exp"]))
         if len(self._seen) >= _REMEMBERED:
             del self._seen[next(iter(self._seen))]
-        self._seen[session, workspace_id] = user
-        return user
+        given = claims.get("out", 0)
+        self._seen[session, workspace_id] = user, given
+        return user if given == times else None
 
     def _end(self, user: User, now: float) -> float:
         return now + self._ttl if user.expires == inf else user.expires
@@ -130,10 +139,10 @@ class Sessions:
         return None
 
 
-def _claims(user: User, workspace_id: str) -> dict[str, Any]:
+def _claims(user: User, workspace_id: str, times: int) -> dict[str, Any]:
     """Return who comes, and where; and whether their own credential names it: else each request is authorised anew."""
     is_named = any(fnmatchcase(workspace_id, pattern) for pattern in user.workspaces)
-    return {"sub": user.name, "ws": workspace_id, "named": is_named}
+    return {"sub": user.name, "ws": workspace_id, "named": is_named, "out": times}
 
 
 def fingerprint_of(state: str) -> str:

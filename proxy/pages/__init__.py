@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from proxy.pages.view import View
     from proxy.profiles import Profile
 
-__all__ = ["FRAMED_BY_NOBODY", "HEADERS", "answer", "dashboard", "view_of", "wants_page", "workspace"]
+__all__ = ["FRAMED_BY_NOBODY", "HEADERS", "answer", "dashboard", "signed_out", "view_of", "wants_page", "workspace"]
 
 HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -43,6 +43,7 @@ _PARTS: Final = {"warning": Page("warning.html"), "stop": Page("stop.html")}
 _WORKSPACE: Final = Page("workspace.html", **_PARTS)
 _ROW: Final = Page("row.html", **_PARTS)
 _DASHBOARD: Final = Page("dashboard.html")
+_SIGNED_OUT: Final = Page("signed_out.html")
 
 
 def wants_page(headers: Mapping[str, str]) -> bool:
@@ -117,6 +118,7 @@ def dashboard(
     profiles: Sequence[Profile] = (),
     footer: str = "",
     is_open: bool = False,
+    user: str = "",
 ) -> tuple[str, dict[str, str]]:
     """Return body and headers of the page at `/`.
 
@@ -127,17 +129,29 @@ def dashboard(
         profiles: what is offered.
         footer: one line of text.
         is_open: nobody is asked who they are, at an address that others may reach.
+        user: who is signed in, and may sign out; empty where nobody can.
     """
     rows = "".join(_row(view, profiles) for view in views)
     body = _DASHBOARD.fill(
-        {"events_url": events_url, "summary": summary, "footer": footer},
+        {"events_url": events_url, "summary": summary, "footer": footer, "user": user},
         rows=rows,
         blank=_row(_BLANK, profiles),
         none_hidden=" hidden" if rows else "",
         open_hidden="" if is_open else " hidden",
+        exit_hidden="" if user else " hidden",
     )
     headers = {**HEADERS, "Content-Security-Policy": LIVE_POLICY, "Content-Type": "text/html; charset=utf-8"}
     return body, headers
+
+
+def signed_out(onward: str) -> tuple[str, dict[str, str]]:
+    """Return body and headers of the page for who has signed out; a redirect of a form to another host is not allowed.
+
+    Args:
+        onward: where the browser goes on to by itself; empty for nowhere.
+    """
+    refresh = f'<meta http-equiv="refresh" content="0; url={escape(onward)}">' if onward else ""
+    return _SIGNED_OUT.fill({}, refresh=refresh), {**HEADERS, "Content-Type": "text/html; charset=utf-8"}
 
 
 def _row(view: Mapping[str, Any], profiles: Sequence[Profile]) -> str:

@@ -207,7 +207,7 @@
 
   document.addEventListener("submit", async (event) => {
     const form = event.target;
-    if (form.method !== "post") return;
+    if (form.method !== "post" || form.dataset.leaves !== undefined) return;
     event.preventDefault();
     const button = event.submitter;
     if (button) button.setAttribute("aria-disabled", "true");

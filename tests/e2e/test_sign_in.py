@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.auth.tokens import SECRET, token
-from tests.e2e.browser import PATIENCE_MS, Complaints, run_in_new_notebook, until_lab_is_there
+from tests.e2e.browser import PATIENCE_MS, Complaints, barriers, look, run_in_new_notebook, until_lab_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,3 +74,16 @@ def test_who_has_signed_in_at_the_dashboard_opens_a_workspace_from_it_and_nobody
     assert other is not None
     assert other.status == 403
     assert proxy.servers("other") == []
+
+    page.goto(f"{proxy.url}/")
+    expect(page.get_by_text("Signed in as alice")).to_be_visible()
+    assert barriers(page) == []
+    look(page, "dashboard_signed_in")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+    assert barriers(page) == []
+    look(page, "signed_out")
+    for address in ("/ws/demo/lab", "/"):
+        refused = page.goto(f"{proxy.url}{address}")
+        assert refused is not None
+        assert refused.status == 401

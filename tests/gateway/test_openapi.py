@@ -69,5 +69,5 @@ def test_every_operation_is_described() -> None:
         ("/api/workspaces/{id}/stop", "POST"), ("/api/workspaces/{id}/extend", "POST"),
         ("/api/workspaces/{id}/settings", "GET"), ("/api/workspaces/{id}/settings", "PATCH"),
         ("/api/workspaces/{id}/settings", "POST"), ("/api/profiles", "GET"),
-        ("/api/events", "GET"), ("/api/openapi.json", "GET"),
+        ("/api/events", "GET"), ("/api/openapi.json", "GET"), ("/api/sign-out", "POST"),
     }  # fmt: skip
