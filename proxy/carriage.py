@@ -13,9 +13,9 @@ from proxy.activity import Sender, sender_of
 from proxy.auth.vigil import Visit
 from proxy.errors import UpstreamLost, UpstreamRefused
 from proxy.relay.downstream import RELAYED_KEEP
-from proxy.relay.exchange import Order
 from proxy.relay.express import remember
 from proxy.relay.http import relay_http
+from proxy.relay.order import Order
 from proxy.use import Use
 
 if TYPE_CHECKING:

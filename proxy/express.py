@@ -7,11 +7,11 @@ at once, or needs more than to be carried, is left to the gateway; nothing has b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.errors import LimitReached, ProxyError
-from proxy.relay.exchange import Order
 from proxy.relay.express import ExpressExchange
+from proxy.relay.order import Order
 from proxy.reserved import is_reserved
 from proxy.target import parse_target
 
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from proxy.carriage import Carriage
     from proxy.hosting import Hosting
     from proxy.in_flight import InFlight
-    from proxy.relay.express import Precedent
+    from proxy.relay.precedent import Precedent
     from proxy.relay.upstream import Pool
     from proxy.supervisor import Supervisor
     from proxy.target import Target
     from proxy.workspace import Key
+
+BUSY: Final = 4  # exchanges under way from which on writes are gathered
 
 
 class Route(NamedTuple):
@@ -104,11 +106,14 @@ class ExpressWay:
             self._pool.release(connection)
             return None
         order = Order(request, found.wire, handle, precedent.forwarded, touch, precedent.dropped, precedent.cookies)
-        exchange = ExpressExchange(order, connection, self._pool, key=key, target=found, user=user)
-        self._in_flight.enter(exchange)
-        self._in_flight.carry(key)
+        is_busy = len(self._in_flight) >= BUSY
+        exchange = ExpressExchange(order, connection, self._pool, key=key, target=found, user=user, is_busy=is_busy)
+        self._in_flight.begin(exchange, key)
         touch()
-        connection.write(order.head_of(precedent.lines))
+        if is_busy:
+            connection.hold(order.head_of(precedent.lines), self._pool.outbox)
+        else:
+            connection.write(order.head_of(precedent.lines))
         return exchange
 
     def end(self, exchange: ExpressExchange) -> bool:
@@ -119,8 +124,7 @@ class ExpressWay:
 
     def pass_on(self, exchange: ExpressExchange) -> None:
         """Let go of an exchange that goes on the ordinary way: it has entered by the door, and is still to leave."""
-        self._in_flight.leave(exchange)
-        self._in_flight.put_down(exchange.key)
+        self._in_flight.end(exchange, exchange.key)
 
     def _route(self, request: web.BaseRequest, target: Target) -> Route | None:
         """Return what a target means that is to be carried; None for all others.

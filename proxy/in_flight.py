@@ -48,6 +48,16 @@ class InFlight:
         if self.is_draining and not self._carriers:
             self._is_quiet.set()
 
+    def begin(self, carrier: Cancellable, key: Key) -> None:
+        """Count a request and what is relayed to its workspace at once, until both are ended."""
+        self._carriers.add(carrier)
+        self._carried[key] = self._carried.get(key, 0) + 1
+
+    def end(self, carrier: Cancellable, key: Key) -> None:
+        """Count neither any more."""
+        self.leave(carrier)
+        self.put_down(key)
+
     def carry(self, key: Key) -> None:
         """Count what is relayed to a workspace, until it is put down."""
         self._carried[key] = self._carried.get(key, 0) + 1

@@ -10,7 +10,7 @@ import enum
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from yarl import URL
 
@@ -37,19 +37,11 @@ def is_label(text: str) -> bool:
     return len(text) <= MAX_LABEL and _LABEL.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Identifies one workspace's notebook server."""
+class Key(NamedTuple):
+    """Identifies one workspace's notebook server. Each request looks it up several times."""
 
     workspace_id: str
     namespace: str
-    _hash: int = field(init=False, repr=False, compare=False)  # each request looks it up several times
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.workspace_id, self.namespace)))
-
-    def __hash__(self) -> int:
-        return self._hash
 
     @property
     def deployment_name(self) -> str:

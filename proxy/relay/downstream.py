@@ -105,11 +105,6 @@ def can_be_followed(request: web.BaseRequest) -> bool:
     return upgrade is None or upgrade.lower() == "websocket"
 
 
-def is_draining(request: web.BaseRequest) -> bool:
-    """Tell whether the server is about to end, so that an answer that begins is the last on its connection."""
-    return bool(cast("Any", request.protocol).is_draining)
-
-
 def is_read(request: web.BaseRequest) -> bool:
     """Tell whether a request that was not relayed has been read to its end, so that another may follow it."""
     return not request.body_exists and request.method != "CONNECT" and can_be_followed(request)

@@ -6,86 +6,28 @@ buffer holds. Everything here happens while bytes arrive, and nothing awaits but
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import HttpVersion11
 
 from proxy.errors import ProxyError, UpstreamClosed
-from proxy.relay.downstream import can_be_followed, expect_body, is_draining
-from proxy.relay.headers import request_lines, response_lines, values_of
-from proxy.relay.location import Place
+from proxy.relay.downstream import can_be_followed, expect_body
+from proxy.relay.headers import response_lines
 from proxy.relay.response import SWITCHING_PROTOCOLS, ResponseReader
-from proxy.target import PREFIX
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
-    from aiohttp import web
-
-    from proxy.relay.client import ClientConnection
+    from proxy.relay.connection import Connection
+    from proxy.relay.order import Order
     from proxy.relay.response_head import ResponseHead
-    from proxy.relay.upstream import Connection, Pool
-    from proxy.workspace import Handle
+    from proxy.relay.upstream import Pool
 
 _CONTINUE, _FIRST_REFUSAL = 100, 400
 _NO_CONTENT: Final = 204
-_JOINED: Final = 16_384  # bytes up to which one copy costs less than a list of pieces
+JOINED: Final = 16_384  # bytes up to which one copy costs less than a list of pieces
 LAST_CHUNK: Final = b"0\r\n\r\n"
-
-
-@dataclass(slots=True)
-class Order:
-    """One request, ready to be carried.
-
-    Args:
-        request: the client's; its body has not been read.
-        target: what stands in the request line towards the notebook server.
-        handle: where it goes.
-        forwarded: the `X-Forwarded-*` lines.
-        touch: called whenever something passes, in either direction.
-        dropped: names of headers in canonical form that do not pass, beside those that never do.
-        cookies: the same of cookies: how their names begin, in lower case.
-
-    Attributes:
-        body: all of the request's body, if it had come when the request was first sent; so it can be sent again.
-        begun: the exchange that carries it already, if one does.
-    """
-
-    request: web.BaseRequest
-    target: bytes
-    handle: Handle
-    forwarded: bytes
-    touch: Callable[[], None]
-    dropped: frozenset[bytes] = frozenset()
-    cookies: tuple[bytes, ...] = ()
-    body: bytes | None = field(default=None, init=False)
-    begun: Exchange | None = field(default=None, init=False)
-
-    def head(self, extra: bytes = b"") -> bytes:
-        """Return the request line and headers for the notebook server, with `extra` lines of the relay's own."""
-        return self.head_of(self.lines(extra))
-
-    def head_of(self, lines: bytes) -> bytes:
-        """Return the same of what `lines` returned, for this request or another with the same headers."""
-        return b"%b %b HTTP/1.1\r\n%b\r\n" % (self.request.method.encode("ascii"), self.target, lines)
-
-    def lines(self, extra: bytes = b"") -> bytes:
-        """Return the headers for the notebook server, each with its CRLF; they do not depend on the request line."""
-        handle = self.handle
-        ours = handle.header_lines + self.forwarded + extra
-        replaced = handle.header_names | self.dropped if self.dropped else handle.header_names
-        return request_lines(self.request.raw_headers, ours, replaced=replaced, cookies=self.cookies)
-
-    def place(self) -> Place:
-        """Return what the response's headers may speak of."""
-        told = self.forwarded.partition(b"X-Forwarded-Host: ")[2].partition(b"\r\n")[0]
-        url, (host, port) = self.handle.service_url, self.handle.address
-        names = (url.authority.encode(), f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode())
-        base = self.target[: self.target.index(b"/", len(PREFIX)) + 1]
-        return Place(base, (*values_of(self.request.raw_headers, b"host"), told), names)
 
 
 class Exchange:
@@ -115,9 +57,17 @@ class Exchange:
         "pool", "reader", "status", "switched",
     )  # fmt: skip
 
-    def __init__(self, order: Order, connection: Connection, pool: Pool, *, is_upgrade: bool = False) -> None:
+    def __init__(
+        self,
+        order: Order,
+        connection: Connection,
+        pool: Pool,
+        *,
+        is_upgrade: bool = False,
+        keep_alive: bool | None = None,
+    ) -> None:
         request = order.request
-        self._protocol = request.protocol
+        self._protocol: Any = request.protocol  # a `ClientConnection`; `cast` would be a call for each request
         self._touch = order.touch
         self.pool = pool
         self._out: list[bytes] = []
@@ -137,7 +87,7 @@ class Exchange:
         self._began = self._headed = monotonic()
         self.is_ended = False
         self.error: ProxyError | None = None
-        self.keep_alive = can_be_followed(request)
+        self.keep_alive = can_be_followed(request) if keep_alive is None else keep_alive
         connection.taker = self
         pool.watch(self)
 
@@ -182,7 +132,8 @@ class Exchange:
 
     def detach(self) -> None:
         """Let go of the connection; what becomes of it is the owner's to say."""
-        self.pool.unwatch(self)
+        if not self.reader.has_head:
+            self.pool.unwatch(self)
         if self.connection.taker is self:
             self.connection.taker = None
 
@@ -247,11 +198,11 @@ class Exchange:
         self._is_chunked = head.has_body and head.length is None and self.order.request.version >= HttpVersion11
         lines = head.lines or self._lines(head)
         self.has_answered = True
-        self.status = cast("ClientConnection", self._protocol).relayed_status = head.status
+        self.status = self._protocol.relayed_status = head.status
         self._headed = monotonic()
         if head.has_body and head.length is None and not self._is_chunked:
             self.keep_alive = False  # HTTP/1.0: the body ends with the connection
-        if is_draining(self.order.request):
+        if self._protocol.is_draining:
             self.keep_alive = False
         if self.is_uploading:
             # The client may not send the rest of its body after this, so what follows could not be told from it.
@@ -294,10 +245,10 @@ class Exchange:
             return
         if len(out) == 1:
             transport.write(out[0])
-        elif size <= _JOINED:
+        elif size <= JOINED:
             transport.write(b"".join(out))
         else:
             transport.writelines(out)
-        if self._protocol.writing_paused and not self.is_ended:
+        if not self.is_ended and self._protocol.writing_paused:
             self._is_held = True
             self.connection.pause_reading()

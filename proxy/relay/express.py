@@ -10,63 +10,26 @@ workspaces.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
-
-from aiohttp import HttpVersion11, hdrs
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from proxy.relay.client import ClientConnection
 from proxy.relay.downstream import RELAYED_KEEP
-from proxy.relay.exchange import Exchange
+from proxy.relay.exchange import JOINED, Exchange
 from proxy.relay.http import finish
+from proxy.relay.precedent import Precedent, precedent_of
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from proxy.relay.exchange import Order
+    from proxy.relay.connection import Connection
+    from proxy.relay.order import Order
+    from proxy.relay.outbox import Outbox
     from proxy.relay.server import ClientServer, Limits
-    from proxy.relay.upstream import Connection, Pool
+    from proxy.relay.upstream import Pool
     from proxy.target import Target
     from proxy.workspace import Key
 
 MAX_BYTES: Final = 8192  # of request line and headers, which each connection remembers
-# Every other target is the ordinary way's to judge.
-_LINE: Final = re.compile(rb"GET (/[A-Za-z0-9/._~%?&=:@!$'()*+,;-]*) HTTP/1\.1\r\n")
-_END_OF_HEAD: Final = b"\r\n\r\n"
-_NEVER_PLAIN: Final = (hdrs.UPGRADE, hdrs.EXPECT, hdrs.TRANSFER_ENCODING, hdrs.CONTENT_LENGTH)
-
-
-class Precedent:
-    """What is known of some headers, because a request with them went the ordinary way and was answered well.
-
-    Args:
-        order: that request; its headers are these, its target is not to be asked for.
-        block: all that followed its request line.
-        user: who asked, as whoever remembers and begins knows them.
-
-    Attributes:
-        host: the `Host` header.
-        handle: where it went.
-        forwarded: the `X-Forwarded-*` lines.
-        cookies: how the names of cookies begin that did not pass, beside those that never do.
-        dropped: the same of headers: their names.
-        lines: the headers that the notebook server was sent.
-        route: what whoever begins has found out of the last target, to see it again where that comes again.
-    """
-
-    __slots__ = ("block", "cookies", "dropped", "forwarded", "handle", "host", "lines", "request", "route", "user")
-
-    def __init__(self, order: Order, block: bytes, user: Any) -> None:
-        self.request = order.request
-        self.block = block
-        self.host = order.request.headers.get(hdrs.HOST, "")
-        self.handle = order.handle
-        self.forwarded = order.forwarded
-        self.cookies = order.cookies
-        self.dropped = order.dropped
-        self.lines = order.lines()
-        self.route: Any = None
-        self.user = user
 
 
 class Express(Protocol):
@@ -91,13 +54,14 @@ class ExpressExchange(Exchange):
         user: who asked, as whoever remembers and begins knows them.
     """
 
-    __slots__ = ("_client", "_is_handed_over", "key", "target", "user")
+    __slots__ = ("_client", "_is_busy", "_is_handed_over", "key", "target", "user")
 
     def __init__(
-        self, order: Order, connection: Connection, pool: Pool, *, key: Key, target: Target, user: Any
+        self, order: Order, connection: Connection, pool: Pool, *, key: Key, target: Target, user: Any, is_busy: bool
     ) -> None:
-        super().__init__(order, connection, pool)
-        self._client = cast("ExpressConnection", self._protocol)
+        super().__init__(order, connection, pool, keep_alive=True)  # as that of the precedent was
+        self._client: ExpressConnection = self._protocol
+        self._is_busy = is_busy
         self._is_handed_over = False
         self.key = key
         self.target = target
@@ -111,6 +75,13 @@ class ExpressExchange(Exchange):
         """Cut it off; what has been handed over is the ordinary way's to end."""
         if not self._is_handed_over:
             self._client.cut_off(self)
+
+    def _write(self, size: int) -> None:
+        if self._is_busy and self.is_ended and size <= JOINED and not self._is_handed_over:
+            out, self._out = self._out, []
+            self._client.hold(b"".join(out), self.pool.outbox)
+        else:
+            super()._write(size)
 
     def _wake(self) -> None:
         if self._is_handed_over:
@@ -127,7 +98,7 @@ class ExpressConnection(ClientConnection):
     What it carries is this connection's until the handler of the same request has adopted it.
     """
 
-    __slots__ = ("_carried", "_express", "_head", "_most", "_precedent")
+    __slots__ = ("_carried", "_express", "_head", "_held", "_most", "_precedent")
 
     def __init__(self, server: ClientServer, limits: Limits, **kw: Any) -> None:
         super().__init__(server, limits, **kw)
@@ -135,6 +106,7 @@ class ExpressConnection(ClientConnection):
         self._most = min(MAX_BYTES, limits.max_header_bytes)
         self._precedent: Precedent | None = None
         self._carried: ExpressExchange | None = None
+        self._held = b""  # the end of an answer, until the end of the event loop's turn
         self._head: bytes | None = None  # of the request that is carried, or may become a precedent
 
     @property
@@ -155,6 +127,8 @@ class ExpressConnection(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         """Take the express way if this is one plain request whose headers have a precedent."""
+        if self._held:
+            self.send_held()
         if self._carried is not None:
             self.hand_over(self._carried)  # bytes behind a request
         elif self._express is not None and self._payload_parser is None:
@@ -169,16 +143,28 @@ class ExpressConnection(ClientConnection):
 
     def _begin(self, express: Express, precedent: Precedent, data: bytes) -> bool:
         """Send a request on its express way, or tell that it has to go the ordinary one."""
-        if self._paused or not data.endswith(precedent.block):
+        if self._paused:
             return False
-        found = _LINE.fullmatch(data, 0, len(data) - len(precedent.block))
-        if found is None:
+        target = precedent.target_of(data)
+        if target is None:
             return False
-        self._carried = express.begin(precedent, found[1].decode("ascii"))
+        self._carried = express.begin(precedent, target)
         if self._carried is None:
             return False
         self._head = data
         return True
+
+    def hold(self, data: bytes, outbox: Outbox) -> None:
+        """Send the end of an answer at the end of the event loop's turn; nothing is taken or closed before that."""
+        self._held = data
+        outbox.add(self)
+
+    def send_held(self) -> None:
+        """Send what is held back, if anything is."""
+        data, self._held = self._held, b""
+        transport = self.transport
+        if data and transport is not None and not transport.is_closing():
+            transport.write(data)
 
     def end(self, exchange: ExpressExchange) -> None:
         """Be ready for the next request: the answer is written."""
@@ -216,17 +202,20 @@ class ExpressConnection(ClientConnection):
     def remember(self, order: Order, user: Any) -> None:
         """Take a request that was answered as a precedent for its headers, if it came in one piece and is plain."""
         head, self._head = self._head, None
-        if head is None or head.find(_END_OF_HEAD) != len(head) - len(_END_OF_HEAD):
-            return
-        line, request = _LINE.match(head), order.request
-        if line is None or request.version != HttpVersion11 or any(name in request.headers for name in _NEVER_PLAIN):
-            return
-        lines = head.count(b"\r\n") - 2
-        if (request.method, request.raw_path, len(request.raw_headers)) != ("GET", line[1].decode("ascii"), lines):
-            return  # it was the rest of a request that began before, whose header this line was
-        self._precedent = Precedent(order, head[line.end() :], user)
+        if head is not None:
+            self._precedent = precedent_of(head, order, user)
 
     # What aiohttp asks ----------------------------------------------------------------------------------------------
+
+    def eof_received(self) -> None:
+        """Learn that the client says no more, upon which its connection is closed."""
+        self.send_held()
+        super().eof_received()
+
+    def force_close(self) -> None:
+        """Close it, behind what has been answered."""
+        self.send_held()
+        super().force_close()
 
     def set_parser(self, *args: Any, **kw: Any) -> None:
         """Carry what is not HTTP any more from now on."""

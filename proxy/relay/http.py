@@ -13,11 +13,13 @@ from aiohttp import hdrs, web
 
 from proxy.errors import BadRequest, RequestTimeout, UpstreamGone, UpstreamLost
 from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, BodyStalled, cut_off
-from proxy.relay.exchange import LAST_CHUNK, Exchange, Order
+from proxy.relay.exchange import LAST_CHUNK, Exchange
 from proxy.relay.headers import values_of
 
 if TYPE_CHECKING:
-    from proxy.relay.upstream import Connection, Pool
+    from proxy.relay.connection import Connection
+    from proxy.relay.order import Order
+    from proxy.relay.upstream import Pool
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from proxy.relay.upstream import Connection
+    from proxy.relay.connection import Connection
 
 PATIENCE: Final = 5.0  # seconds that the other side may take to close, too
 _PIECE, _PIECES = 65_536, 128  # bytes at once, and how often at most: no system's buffer is larger

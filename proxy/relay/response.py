@@ -150,7 +150,9 @@ class ResponseReader:
             self._take_plain(plain)
         else:
             self._parse(head)
-        if rest:
+        if rest and self._left and not self.is_switched:
+            self._feed_known_length(rest)
+        elif rest:
             self.feed(rest)
 
     def _take_plain(self, plain: PlainHead) -> None:

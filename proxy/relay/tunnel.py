@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from proxy.relay.upstream import Connection
+    from proxy.relay.connection import Connection
 
 CLOSE_PATIENCE: Final = 1.0  # seconds that a client may take to answer a close frame of ours
 

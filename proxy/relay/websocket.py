@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from proxy.errors import BadResponse, ShuttingDown, UpstreamError, UpstreamLost
 from proxy.relay.downstream import RELAYED_CLOSE, RELAYED_KEEP, Relayed, cut_off
-from proxy.relay.exchange import Exchange, Order
+from proxy.relay.exchange import Exchange
 from proxy.relay.headers import response_lines, values_of
 from proxy.relay.tunnel import Tunnel
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from proxy.relay.client import ClientConnection
+    from proxy.relay.connection import Connection
+    from proxy.relay.order import Order
     from proxy.relay.response_head import ResponseHead
     from proxy.relay.tunnel import Frames
-    from proxy.relay.upstream import Connection, Pool
+    from proxy.relay.upstream import Pool
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _UPGRADE: Final = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"

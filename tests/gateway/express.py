@@ -13,7 +13,8 @@ from tests.relay.origin import PLAIN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from proxy.relay.express import ExpressExchange, Precedent
+    from proxy.relay.express import ExpressExchange
+    from proxy.relay.precedent import Precedent
     from tests.gateway.conftest import Proxy
     from tests.relay.origin import Wire
 

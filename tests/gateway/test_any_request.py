@@ -13,6 +13,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy import express
 from proxy.activity import Activity, Wake
 from proxy.auth.build import make_door
 from proxy.clock import SystemClock
@@ -280,8 +281,9 @@ def test_express_way_and_ordinary_way_cannot_be_told_apart(stage: tuple[asyncio.
     runner, proxy = stage
 
     @settings(max_examples=400)
-    @given(target=PATHS, lines=st.lists(LINES, max_size=4))
-    def both_ways(target: str, lines: list[tuple[str, str]]) -> None:
+    @given(target=PATHS, lines=st.lists(LINES, max_size=4), is_gathered=st.booleans())
+    def both_ways(target: str, lines: list[tuple[str, str]], is_gathered: bool) -> None:
+        patch.setattr(express, "BUSY", 0 if is_gathered else 100)
         block = b"Host: localhost\r\n%b\r\n" % "".join(f"{n}: {v}\r\n" for n, v in lines).encode("latin-1")
         sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("latin-1"), block)
         runner.run(proxy.exchange(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target.encode("latin-1")))
@@ -291,7 +293,7 @@ def test_express_way_and_ordinary_way_cannot_be_told_apart(stage: tuple[asyncio.
 
         assert behind is None or (told(*ordinary), uses) == (told(*behind), proxy.uses)
 
-    with watched() as taken:
+    with watched() as taken, pytest.MonkeyPatch.context() as patch:
         both_ways()
 
     assert len(taken) > 40

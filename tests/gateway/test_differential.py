@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from proxy.relay.express import ExpressExchange, Precedent
+    from proxy.relay.express import ExpressExchange
+    from proxy.relay.precedent import Precedent
     from proxy.target import Target
     from proxy.workspace import Key
     from tests.gateway.conftest import Launch

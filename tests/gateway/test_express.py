@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy import express
 from proxy.auth.door import Door
 from proxy.auth.limits import Limits as UserLimits
 from proxy.auth.user import User
@@ -26,8 +27,8 @@ from tests.relay.origin import PLAIN, Answers, ask, ask_upgrade, chunk, frame, s
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from proxy.relay.exchange import Order
-    from proxy.relay.upstream import Connection
+    from proxy.relay.connection import Connection
+    from proxy.relay.order import Order
     from proxy.target import Target
     from tests.gateway.conftest import Launch, Proxy
     from tests.relay.origin import Message, Wire
@@ -40,6 +41,14 @@ def _is_reset(connection: Connection) -> bool:
     assert connection.transport is not None
     state = connection.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
     return bool(state == bytes([7]))  # TCP_CLOSE
+
+
+@pytest.fixture(params=[False, True], ids=["at-once", "gathered"], autouse=True)
+def is_gathered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether writes are gathered until the end of the event loop's turn, as where much is under way."""
+    if request.param:
+        monkeypatch.setattr(express, "BUSY", 0)
+    return bool(request.param)
 
 
 async def begun(proxy: Proxy, request: bytes = ask("/ws/demo/x")) -> tuple[Wire, Wire, Message]:
@@ -605,6 +614,58 @@ async def test_draining_waits_for_it_and_closes_its_connection(launch: Launch) -
 
     assert await client.take_rest() == PLAIN
     assert await draining
+
+
+@pytest.mark.parametrize("end", ["close_idle", "closed", "eof"])
+async def test_answer_that_is_held_back_is_sent_before_its_connection_is_closed(launch: Launch, end: str) -> None:
+    proxy = await launch(Answers())
+    client = await warmed(proxy, ask())
+    (connection,) = proxy.connections
+    await until(lambda: connection.is_idle)
+
+    connection.hold(PLAIN, proxy.pool.outbox)
+    if end == "close_idle":
+        proxy.server.client_server.close_idle()
+    elif end == "closed":
+        connection.force_close()
+    else:
+        assert not connection.eof_received()
+        connection.transport.close()
+
+    assert await client.take_rest() == PLAIN
+
+
+async def test_answer_that_is_held_back_is_sent_before_that_to_what_comes_behind(launch: Launch) -> None:
+    proxy = await launch(Answers())
+    client = await warmed(proxy, ask())
+    (connection,) = proxy.connections
+    await until(lambda: connection.is_idle)
+
+    connection.hold(OK + b"Content-Length: 4\r\n\r\nheld", proxy.pool.outbox)
+    connection.data_received(b"BAD\r\n\r\n")
+
+    assert (await client.take_response()).body == b"held"
+    assert (await client.take_response()).status == 400
+
+
+def echo_target(request: Message) -> bytes:
+    """Answer a request with its own target."""
+    return b"%bContent-Length: %d\r\n\r\n%b" % (OK, len(request.target), request.target)
+
+
+async def test_many_at_once_are_all_answered_with_their_own(launch: Launch) -> None:
+    proxy = await launch(Answers(echo_target))
+    clients = [await warmed(proxy, ask()) for _ in range(12)]
+
+    with watched() as taken:
+        for turn in range(5):
+            for number, client in enumerate(clients):
+                client.send(ask(f"/ws/demo/{turn}-{number}"))
+            for number, client in enumerate(clients):
+                assert (await client.take_response()).body == f"/ws/demo/{turn}-{number}".encode()
+
+    assert len(taken) > 24  # some of the first had no kept connection to the notebook
+    assert not proxy.gateway.in_flight
 
 
 async def test_it_is_not_begun_while_draining(launch: Launch) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy import express
 from proxy.relay.server import Limits
 from tests.gateway.express import watched
 from tests.gateway.hostile import CASES, Case
@@ -56,8 +57,9 @@ async def test_hostile_request_is_refused_or_has_one_meaning(
 @pytest.mark.uvloop
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_hostile_request_means_the_same_behind_a_plain_one_with_its_own_headers(
-    launch: Launch, case: Case, caplog: pytest.LogCaptureFixture
+    launch: Launch, case: Case, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(express, "BUSY", 0)
     origin = Answers()
     proxy = await launch(origin, limits=LATE_HEADS)
     client = await proxy.sent(b"GET /ws/demo/warm HTTP/1.1\r\n", case.block)

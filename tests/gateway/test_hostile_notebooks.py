@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy import express
 from tests.gateway.express import warmed, watched
 from tests.gateway.test_errors import problem_code
 from tests.relay.origin import PLAIN, ask, ask_upgrade, chunk, until
@@ -44,12 +45,17 @@ class Neighbours:
         assert (await later.take_response()).body == b"ok"
 
 
-@pytest.fixture(params=["ordinary", "express"])
+@pytest.fixture(params=["ordinary", "express", "gathered"])
 async def neighbours(
-    request: pytest.FixtureRequest, launch: Launch, caplog: pytest.LogCaptureFixture
+    request: pytest.FixtureRequest,
+    launch: Launch,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Neighbours]:
     """At the end the neighbours are well, and what happened is in the log at most once."""
-    found = Neighbours(await launch(), is_express=request.param == "express")
+    if request.param == "gathered":
+        monkeypatch.setattr(express, "BUSY", 0)
+    found = Neighbours(await launch(), is_express=request.param != "ordinary")
     await found.begin()
     yield found
     await found.are_well()

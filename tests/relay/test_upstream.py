@@ -14,7 +14,8 @@ from yarl import URL
 
 from proxy.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from proxy.relay import upstream
-from proxy.relay.upstream import Connection, Pool
+from proxy.relay.connection import Connection
+from proxy.relay.upstream import Pool
 from proxy.workspace import Handle
 from tests.relay.origin import Origin, Wire, until
 
@@ -75,6 +76,42 @@ async def made(pool: Pool, origin: Origin, token: str = "secret") -> tuple[Conne
     """Return both ends of a new connection."""
     connection = await pool.acquire(handle_of(origin, token), fresh=True)
     return connection, await origin.accepted()
+
+
+@pytest.mark.parametrize("end", ["close", "end_writing"])
+async def test_what_is_held_back_is_sent_before_anything_else(pool: Pool, origin: Origin, end: str) -> None:
+    connection, wire = await made(pool, origin)
+    Taker(connection)
+    connection.hold(b"1", pool.outbox)
+    connection.write(b"2")
+    connection.hold(b"3", pool.outbox)
+
+    getattr(connection, end)()
+
+    assert await wire.take_until(b"3") == b"123"
+    assert pool.counts.to_notebook == 3
+
+
+async def test_what_is_held_back_is_sent_before_an_early_answer_is_taken(pool: Pool, origin: Origin) -> None:
+    connection, _ = await made(pool, origin)
+    taker = Taker(connection)
+    connection.hold(b"1", pool.outbox)
+
+    connection.data_received(b"early")
+
+    assert (pool.counts.to_notebook, taker.heard) == (1, b"early")
+
+
+async def test_what_is_held_back_is_dropped_with_its_connection(pool: Pool, origin: Origin) -> None:
+    connection, wire = await made(pool, origin)
+    taker = Taker(connection)
+    connection.hold(b"1", pool.outbox)
+
+    connection.abort()
+
+    assert await wire.take_rest() == b""
+    await until(lambda: taker.ends == [None])
+    assert pool.counts.to_notebook == 0
 
 
 async def kept(pool: Pool, origin: Origin, token: str = "secret") -> tuple[Connection, Wire]:
