@@ -35,7 +35,7 @@ _MB: Final = 1 << 20
 _PROXIES: Final = (OURS, NGINX, CHP, NAIVE)
 RATE, THROUGHPUT, GROWTH = "requests/s", "MB/s", "RSS growth [MB]"
 MESSAGES, CPU = "messages/s", "CPU each [µs]"
-ALONE, BESIDE, AGAIN = "p99 alone [ms]", "p99 beside them [ms]", "p99 alone again [ms]"
+BESIDE_TO_ALONE: Final = "p99 beside to alone"
 _FIRST: Final = 8  # websockets that are opened before memory is looked at
 
 
@@ -77,14 +77,13 @@ class Lane:
 
 @dataclass(frozen=True)
 class Bar:
-    """What must be reached: a ratio to another contestant, a value by itself, or one `within` the most of others."""
+    """What must be reached: a ratio to another contestant, or a value by itself."""
 
     metric: str
     bound: float
     against: str | None = None
     at_least: bool = True
     of: str = OURS
-    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,10 @@ def _stuck(lane: Lane, seconds: float) -> Metrics:
     alone = p99_of_healthy(port, seconds)
     with stuck(port, core, lane.directory("stuck")):
         beside = p99_of_healthy(port, seconds)
-    return {ALONE: alone, BESIDE: beside, AGAIN: p99_of_healthy(port, seconds), "beside to alone": beside / alone}
+    time.sleep(1)  # what they leave behind ends
+    again = p99_of_healthy(port, seconds)
+    found = {"p99 alone [ms]": alone, "p99 beside them [ms]": beside, "p99 alone again [ms]": again}
+    return {**found, BESIDE_TO_ALONE: beside / alone, "p99 alone again to alone": again / alone}
 
 
 def _restart(lane: Lane, seconds: float) -> Metrics:
@@ -262,7 +264,7 @@ CASES: Final = (
     ),
     Case(
         "stuck", "the same beside workspaces that are stuck", _stuck,
-        (Bar(BESIDE, 1, at_least=False, within=(ALONE, AGAIN)),), (OURS,), is_saturating=False,
+        (Bar(BESIDE_TO_ALONE, 1.2, at_least=False),), (OURS,), is_saturating=False,
     ),
     Case(
         "idle", "5,000 idle websockets", partial(_idle, 5000),

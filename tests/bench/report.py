@@ -77,10 +77,7 @@ class Samples:
         if bar.against is not None:
             return self.ratio(bar.metric, bar.against, bar.of)
         values = self.values.get(bar.metric, {}).get(bar.of)
-        if not values:
-            return None
-        most = max((value for name in bar.within for value in self.values[name][bar.of]), default=1.0)
-        return statistics.median(values) / most
+        return statistics.median(values) if values else None
 
     def verdict(self, bar: Bar) -> str:
         """Say in a word whether it is reached."""
@@ -133,13 +130,11 @@ def bars(results: list[Samples]) -> str:
         for bar in samples.case.bars:
             sign = "≥" if bar.at_least else "≤"
             what = f"{bar.metric} {sign} " + (
-                f"{bar.bound:g} x {bar.against}" if bar.against is not None
-                else f"the most of {' and '.join(bar.within)}" if bar.within else number(bar.bound)
-            )  # fmt: skip
+                f"{bar.bound:g} x {bar.against}" if bar.against is not None else number(bar.bound)
+            )
             if bar.of != OURS:
                 what = f"{bar.of}: {what}"
             found = samples.found(bar)
-            is_ratio = bar.against is not None or bar.within
-            shown = "" if found is None else f"{found:.2f} x" if is_ratio else number(found)
+            shown = "" if found is None else f"{found:.2f} x" if bar.against is not None else number(found)
             rows.append(f"| {samples.case.title} | {what} | {shown} | {samples.verdict(bar)} |")
     return "\n".join(rows)
