@@ -82,7 +82,7 @@ def test_keys_are_equal_and_hash_by_id_and_namespace() -> None:
 
 
 def test_a_key_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):  # it is a tuple, which says so in these words
         Key("a", "x").workspace_id = "b"  # type: ignore[misc]
 
 
