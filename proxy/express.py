@@ -103,7 +103,7 @@ class ExpressWay:
         try:
             self._door.limits.enter(user)
         except LimitReached:
-            self._pool.release(connection)
+            self._pool.put_back(connection)
             return None
         order = Order(request, found.wire, handle, precedent.forwarded, touch, precedent.dropped, precedent.cookies)
         is_busy = len(self._in_flight) >= BUSY

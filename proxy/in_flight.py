@@ -51,7 +51,7 @@ class InFlight:
     def begin(self, carrier: Cancellable, key: Key) -> None:
         """Count a request and what is relayed to its workspace at once, until both are ended."""
         self._carriers.add(carrier)
-        self._carried[key] = self._carried.get(key, 0) + 1
+        self.carry(key)
 
     def end(self, carrier: Cancellable, key: Key) -> None:
         """Count neither any more."""

@@ -166,7 +166,8 @@ def _no_lists(spec: Mapping[str, Any]) -> Iterator[str]:
             yield name
         elif name in _CONTAINERS:
             for container in found or ():
-                yield from (part for part in _CONTAINER_LISTS & container.keys() if not _is_list(container[part]))
+                given = {part for part in _CONTAINER_LISTS & container.keys() if container[part] is not None}
+                yield from (part for part in given if not _is_list(container[part]))
 
 
 def _is_list(found: object) -> bool:

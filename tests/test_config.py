@@ -433,6 +433,7 @@ def test_what_is_not_allowed_is_refused_with_what_is(name: str, text: str, allow
         ("workspace_sub_path", "teams/{workspace_id}"),
         ("run_as_user", "1001"),
         ("pod_overlay", "{metadata: {labels: {team: a}}, spec: {tolerations: [{tolerationSeconds: 30}]}}"),
+        ("pod_overlay", "{spec: {containers: [{name: notebook, env: null}]}}"),
         ("notebook_secret", "sixteen letters!"),
     ],
 )

@@ -36,17 +36,17 @@ class Hosts:
     """
 
     def __init__(self, base_domain: str) -> None:
-        self.base = self._base = base_domain
+        self.base = base_domain
         self.place = lru_cache(maxsize=_CACHE_SIZE)(self._place)
         """Return the id of the workspace whose host this is, or `MAIN`. Raises BadRequest: it is no host of ours."""
 
     def _place(self, host: str) -> str:
         name = host.lower()[: -len(port)] if (port := _port_of(host)) else host.lower()
-        if name == self._base:
+        if name == self.base:
             return MAIN
         workspace_id, dot, rest = name.partition(".")
-        if not dot or rest != self._base or not is_label(workspace_id) or len(workspace_id) > MAX_ID:
-            raise BadRequest("bad-host", f"Host is {host[:80]!r}, and not {self._base} or <id>.{self._base}.")
+        if not dot or rest != self.base or not is_label(workspace_id) or len(workspace_id) > MAX_ID:
+            raise BadRequest("bad-host", f"Host is {host[:80]!r}, and not {self.base} or <id>.{self.base}.")
         return workspace_id
 
     def check_host(self, host: str) -> None:
@@ -72,7 +72,7 @@ class Hosts:
             return ""
         if target.path == "/":
             return f"/ws/{workspace_id}/"
-        raise NotFound(f"This host has /ws/{workspace_id}/ alone; everything else is at {self._base}.")
+        raise NotFound(f"This host has /ws/{workspace_id}/ alone; everything else is at {self.base}.")
 
     def url(self, host: str, place: str, path: str, *, is_https: bool) -> str:
         """Return an address on another host, reached as this request's was: by the same scheme and port.
@@ -83,7 +83,7 @@ class Hosts:
             path: the path and query there.
             is_https: the browser speaks https.
         """
-        name = f"{place}.{self._base}" if place else self._base
+        name = f"{place}.{self.base}" if place else self.base
         return f"{'https' if is_https else 'http'}://{name}{_port_of(host)}{path}"
 
     def other_host(self, host: str, target: Target, *, is_https: bool) -> OtherHost:

@@ -1,8 +1,8 @@
 """Writes of one turn of the event loop, made one behind the other at its end.
 
 A write to a socket wakes whoever waits at its other side, and runs through the system's network code; mixed with
-everything else that a turn does, each of them finds its peer asleep and the processor's caches cold. Behind one another
-they cost a third less. Where little is under way that gains nothing, and nobody should hold anything back.
+everything else that a turn does, each of them finds its peer asleep and the processor's caches cold. Where little is
+under way there is nothing to gather, and nobody should hold anything back.
 """
 
 from __future__ import annotations

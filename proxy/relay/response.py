@@ -150,7 +150,7 @@ class ResponseReader:
             self._take_plain(plain)
         else:
             self._parse(head)
-        if rest and self._left and not self.is_switched:
+        if rest and self._left:
             self._feed_known_length(rest)
         elif rest:
             self.feed(rest)

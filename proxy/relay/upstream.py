@@ -82,6 +82,11 @@ class Pool:
                 return connection
         return None
 
+    def put_back(self, connection: Connection) -> None:
+        """Keep a connection that was taken and has not been used."""
+        self.counts.reused -= 1
+        self.release(connection)
+
     async def acquire(self, handle: Handle, *, fresh: bool = False) -> Connection:
         """Return a connection to the handle's server: a kept one, or else a new one.
 

@@ -357,6 +357,20 @@ async def test_limits_of_a_user_hold_and_are_given_back(launch: Launch) -> None:
     assert len(limits) == 0
 
 
+async def test_request_that_a_limit_refuses_counts_as_no_use_of_a_kept_connection(launch: Launch) -> None:
+    limits = UserLimits(requests=1, at_once=2, monotonic=lambda: 0.0)
+    proxy = await launch(Answers(), door=Door(Passing(), limits=limits))
+    client = await warmed(proxy, ask())
+    statuses = []
+    for _ in range(11):
+        client.send(ask())
+        statuses.append((await client.take_response()).status)
+
+    assert statuses == [200] * 9 + [429] * 2
+    assert proxy.pool.counts.reused == 9
+    assert len(limits) == 0
+
+
 async def test_request_line_that_is_too_long_with_its_headers_is_answered_431(launch: Launch) -> None:
     proxy = await launch(Answers(), limits=Limits(max_header_bytes=1024))
     client = await warmed(proxy, ask())
